@@ -1,0 +1,46 @@
+# Every target makes .venv from requirements.lock first, when it is missing or older than the lock.
+# ARGS is passed on:  make demo ARGS='--seed 7'    make test ARGS='-k fold'
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+STAMP := .venv/.from-lock
+# tdigest's dependencies come as source only; they are built with these, at the versions of the lock.
+BUILD_TOOLS := cffi|cython|packaging|pycparser|setuptools|wheel
+
+.PHONY: demo test check bench chaos clean .venv
+
+demo: $(STAMP)
+	$(BIN)/qma demo $(ARGS)
+
+test: check
+	$(BIN)/python -m pytest $(ARGS)
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+
+bench: $(STAMP)
+	$(BIN)/python -m tests.bench $(ARGS)
+
+chaos: $(STAMP)
+	$(BIN)/python -m tests.chaos $(ARGS)
+
+.venv: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@sh .ci/preflight.sh '$(PYTHON)'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	awk '/^[a-z]/ { keep = /^($(BUILD_TOOLS))==/ } keep' requirements.lock > .venv/build-tools.lock
+	$(BIN)/python -m pip install --quiet --require-hashes -r .venv/build-tools.lock
+	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r requirements.lock
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# Leaves the cache of downloaded jars alone: it is outside the repository and checked by hash at every use.
+clean:
+	rm -rf .venv .local build dist .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	find stream tests -name __pycache__ -type d -prune -exec rm -rf {} +

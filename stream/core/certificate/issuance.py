@@ -1,0 +1,180 @@
+"""Evidence for and against a certificate: closed minute cells go in once, a decision comes out.
+
+Issue: per objective an e-process against "the share of bad events is at least 1 − target", every objective at full
+alpha, since all must pass. Revoke: an e-detector started at issue. Both stay valid however often one looks.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from stream.core.certificate.lifecycle import TRANSITIONS, CertificateState, Reason, Trigger
+from stream.core.service_key import UNKNOWN_ENVIRONMENT, split_service_key
+from stream.core.slo.spec import Objective
+from stream.core.statistics.sequential import (
+    events_until_decidable,
+    log_e_value,
+    log_threshold,
+    revoke_log_threshold,
+    revoke_update,
+)
+
+ALPHA = 0.05
+"""A version that misses an objective earns a certificate with at most this probability."""
+
+
+CARRIED_MIN = -600.0
+"""Bounds the evidence carried from before a gap, so that its exponential is a number; e^-600 is beyond reach."""
+
+
+@dataclass(slots=True)
+class Evidence:
+    """The evidence on one objective of one version.
+
+    Args:
+        n: Events in closed minutes since the evidence began.
+        n_bad: Of these, bad.
+        n_unknown: Of these, of unknown sampling.
+        n_sampled: Events in minutes whose weights were not all 1.
+        minutes: Closed minutes since the evidence began.
+        carried: Log of the evidence against the version from before a gap; never positive.
+        log_revoke: Log of the e-detector since issue.
+    """
+
+    n: int = 0
+    n_bad: int = 0
+    n_unknown: int = 0
+    n_sampled: int = 0
+    minutes: int = 0
+    carried: float = 0.0
+    log_revoke: float = 0.0
+
+    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool) -> None:
+        """Takes in one closed minute."""
+        self.n += n
+        self.n_bad += n_bad
+        self.n_unknown += n_unknown
+        self.n_sampled += n if sampled else 0
+        self.minutes += 1
+
+    def log_e(self, bad_ratio_max: float) -> float:
+        """Returns the log of the evidence for the version: carried plus gained since."""
+        return self.carried + log_e_value(self.n_bad, self.n, bad_ratio_max)
+
+    def restart(self, bad_ratio_max: float) -> None:
+        """Starts anew after minutes that were not read.
+
+        What spoke for the version is thrown away, what spoke against it is carried: the product of e-values of
+        disjoint stretches is an e-value, and lowering one keeps it valid.
+        """
+        self.carried = max(CARRIED_MIN, min(0.0, self.log_e(bad_ratio_max)))
+        self.n = self.n_bad = self.n_unknown = self.n_sampled = self.minutes = 0
+
+
+@dataclass(slots=True)
+class Certificate:
+    """The certificate of one version of one service, and the evidence that it stands on."""
+
+    service: str
+    version: str
+    policy: str
+    began_minute: int
+    state: CertificateState = CertificateState.PENDING
+    evidence: dict[str, Evidence] = field(default_factory=dict)
+    reasons: tuple[Reason, ...] = ()
+    issued_ns: int | None = None
+    expires_ns: int | None = None
+    ended_ns: int | None = None
+
+    def step(self, trigger: Trigger) -> bool:
+        """Moves along the transition table. Returns whether the state changed."""
+        after = TRANSITIONS[self.state].get(trigger)
+        if after is None:
+            return False
+        self.state = after
+        return True
+
+    def dump(self) -> dict[str, Any]:
+        """Returns the state as plain values; `load` gives back an equal one."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, body: Mapping[str, Any]) -> Certificate:
+        """Returns the certificate that `dump` wrote."""
+        evidence = {digest: Evidence(**e) for digest, e in body["evidence"].items()}
+        reasons = tuple(Reason(r) for r in body["reasons"])
+        state = CertificateState(body["state"])
+        return cls(**{**body, "evidence": evidence, "reasons": reasons, "state": state})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Assessment:
+    """Where the evidence on one objective stands.
+
+    Args:
+        log_e: Log of the e-value; the test rejects at `log_threshold`.
+        needs_events: Further failure-free events until it rejects; 0 when it does.
+        eta_minutes: Minutes until then at the mean rate since the evidence began; None without traffic.
+    """
+
+    objective: Objective
+    n: int
+    n_bad: int
+    log_e: float
+    log_threshold: float
+    needs_events: int
+    eta_minutes: int | None
+
+
+def suffices(certificate: Certificate, objectives: list[Objective]) -> bool:
+    """Returns whether every objective's test rejects at full alpha."""
+    return all(certificate.evidence[o.digest].log_e(float(o.bad_ratio_max)) >= log_threshold(ALPHA) for o in objectives)
+
+
+def assess(evidence: Evidence, objective: Objective) -> Assessment:
+    """Returns where one objective stands and how long until it can be decided, failures aside."""
+    bad_ratio_max = float(objective.bad_ratio_max)
+    log_e = evidence.log_e(bad_ratio_max)
+    needs = 0
+    if log_e < log_threshold(ALPHA):
+        # Evidence carried against the version has to be outweighed as well: the same test at a smaller alpha.
+        alpha = ALPHA * math.exp(max(evidence.carried, CARRIED_MIN))
+        needs = events_until_decidable(evidence.n_bad, evidence.n, bad_ratio_max, alpha)
+    eta = math.ceil(needs * evidence.minutes / evidence.n) if evidence.n else None
+    return Assessment(
+        objective=objective,
+        n=evidence.n,
+        n_bad=evidence.n_bad,
+        log_e=log_e,
+        log_threshold=log_threshold(ALPHA),
+        needs_events=needs,
+        eta_minutes=eta,
+    )
+
+
+def pending_reasons(certificate: Certificate, objectives: list[Objective], catching_up: bool) -> tuple[Reason, ...]:
+    """Returns every reason why the certificate is not issued now, in the order of the enum; none: issue it."""
+    evidence = [certificate.evidence[o.digest] for o in objectives]
+    holds = {
+        Reason.INSUFFICIENT_EVIDENCE: not suffices(certificate, objectives),
+        Reason.ENVIRONMENT_UNKNOWN: split_service_key(certificate.service)[0] == UNKNOWN_ENVIRONMENT,
+        Reason.VERSION_UNKNOWN: certificate.version == "",
+        Reason.SAMPLING_UNKNOWN: any(e.n_unknown for e in evidence),
+        Reason.SAMPLED: any(e.n_sampled for e in evidence),
+        Reason.CATCHING_UP: catching_up,
+    }
+    return tuple(reason for reason in Reason if holds[reason])
+
+
+def watch(certificate: Certificate, objective: Objective, n: int, n_bad: int, lifetime_minutes: int) -> bool:
+    """Feeds one closed minute to the detector of an issued certificate. Returns whether it crossed its threshold.
+
+    The threshold is lifetime ÷ 1e-4 minutes, so a version that keeps its objective is revoked by chance within the
+    lifetime with probability at most 1e-4.
+    """
+    evidence = certificate.evidence[objective.digest]
+    evidence.log_revoke = revoke_update(evidence.log_revoke, n_bad, n, float(objective.bad_ratio_max))
+    return evidence.log_revoke >= revoke_log_threshold(lifetime_minutes)

@@ -1,0 +1,66 @@
+"""The life of a certificate as one table. Everything that affects its transitions lives in this file."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class CertificateState(StrEnum):
+    """States of a certificate."""
+
+    PENDING = "pending"
+    ISSUED = "issued"
+    REVOKED = "revoked"
+    EXPIRED = "expired"
+
+
+class Trigger(StrEnum):
+    """What moves a certificate."""
+
+    EVIDENCE_SUFFICES = "evidence_suffices"
+    """Every objective's test rejected "the objective is missed" at full alpha, and nothing stands against it."""
+    EVIDENCE_TURNED = "evidence_turned"
+    """The detector that started at issue crossed its threshold for an objective."""
+    VALIDITY_ENDED = "validity_ended"
+    """`now` reached the end of the validity."""
+    OBJECTIVES_CHANGED = "objectives_changed"
+    """The configuration no longer holds the objectives that it names, so nobody watches them."""
+
+
+TRANSITIONS: dict[CertificateState, dict[Trigger, CertificateState]] = {
+    CertificateState.PENDING: {
+        Trigger.EVIDENCE_SUFFICES: CertificateState.ISSUED,
+        Trigger.OBJECTIVES_CHANGED: CertificateState.EXPIRED,
+    },
+    CertificateState.ISSUED: {
+        Trigger.EVIDENCE_TURNED: CertificateState.REVOKED,
+        Trigger.VALIDITY_ENDED: CertificateState.EXPIRED,
+        Trigger.OBJECTIVES_CHANGED: CertificateState.EXPIRED,
+    },
+    CertificateState.REVOKED: {},
+    CertificateState.EXPIRED: {},
+}
+
+
+class Reason(StrEnum):
+    """Why a certificate is pending. Every reason that holds is stated."""
+
+    INSUFFICIENT_EVIDENCE = "insufficient_evidence"
+    ENVIRONMENT_UNKNOWN = "environment_unknown"
+    VERSION_UNKNOWN = "version_unknown"
+    SAMPLING_UNKNOWN = "sampling_unknown"
+    SAMPLED = "sampled"
+    CATCHING_UP = "catching_up"
+
+
+FIXES: dict[Reason, str] = {
+    Reason.INSUFFICIENT_EVIDENCE: "More requests are needed before the claim can be made with this confidence.",
+    Reason.ENVIRONMENT_UNKNOWN: "Set the resource attribute deployment.environment.name.",
+    Reason.VERSION_UNKNOWN: "Set the resource attribute service.version.",
+    Reason.SAMPLING_UNKNOWN: (
+        "Spans carry no sampling threshold. If nothing samples them, declare it in the SLO: "
+        "metadata.annotations: {qma/sampling: none}"
+    ),
+    Reason.SAMPLED: "Certificates are issued on unsampled traffic only; the indicators do weigh sampled spans.",
+    Reason.CATCHING_UP: "Decisions wait until the sources have been read up to now.",
+}

@@ -1,0 +1,297 @@
+"""Rows and receipts: what a decoder makes of messages, as struct-of-arrays.
+
+A *row* is one or more spans (or events) of one message that agree on every key. A *receipt* says of a message, or of
+a run of clean one-item messages, how many items it held and which of them were refused. Both name their source by
+an index into a table that travels beside them (`log.SourceRange`), and the offset of their message.
+
+Columnar bytes have one codec everywhere: Arrow IPC.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from enum import IntEnum, IntFlag, StrEnum
+from typing import Any, ClassVar, Self
+
+import numpy as np
+import pyarrow as pa
+
+from stream.core.errors import DecodeError
+from stream.core.units import WEIGHT_MAX, WEIGHT_ONE
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Kind(IntEnum):
+    """Span kind. Source: opentelemetry-proto, trace.proto, Span.SpanKind."""
+
+    UNSPECIFIED = 0
+    INTERNAL = 1
+    SERVER = 2
+    CLIENT = 3
+    PRODUCER = 4
+    CONSUMER = 5
+
+
+class Status(IntEnum):
+    """Span status code. Source: opentelemetry-proto, trace.proto, Status.StatusCode."""
+
+    UNSET = 0
+    OK = 1
+    ERROR = 2
+
+
+class RowFlag(IntFlag):
+    """What a row says of itself beside its values."""
+
+    FAILED = 1
+    """The event failed by the semantic conventions: status ERROR, else `error.type`, else the code table."""
+    SAMPLING_UNKNOWN = 2
+    """No sampling threshold was given: the weight is 1 because it must be something."""
+    WEIGHT_CAPPED = 4
+    """The adjusted count exceeded 65,536."""
+    NEGATIVE_DURATION = 8
+    """The end lies before the start: the event counts, its duration does not."""
+
+
+class RejectReason(StrEnum):
+    """Why an item was refused; also the label set of the metric. One value per different cause."""
+
+    MALFORMED = "malformed"
+    WRONG_TYPE = "wrong_type"
+    MISSING_FIELD = "missing_field"
+    OUT_OF_RANGE = "out_of_range"
+    TOO_LARGE = "too_large"
+    FUTURE = "future"
+    TOO_MANY_SERVICES = "too_many_services"
+    TOO_MANY_VERSIONS = "too_many_versions"
+
+
+NO_CODE = -1
+"""`code` of a row that has neither an HTTP nor a gRPC status. gRPC codes are 0-16, HTTP codes 100-599: one column."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Rows:
+    """Decoded rows of one or more messages.
+
+    Shapes: every array has `n` elements. `source` int16 (index into the source table), `offset` int64, `service` and
+    `version` int32 (indices into `services`, `versions`), `kind` int8, `status` int8, `code` int16, `error_type` int32
+    (index into `error_types`; entry 0 is the empty string for none), `end_ns` int64, `duration_ns` int64 (0 or more),
+    `count` int64 (events in this row), `weight` int64 (adjusted count of the whole row in 2^-16), `flags` uint8.
+
+    `services` holds service keys; `versions` holds `service.version`, the empty string for none.
+    """
+
+    source: Array
+    offset: Array
+    service: Array
+    version: Array
+    kind: Array
+    status: Array
+    code: Array
+    error_type: Array
+    end_ns: Array
+    duration_ns: Array
+    count: Array
+    weight: Array
+    flags: Array
+    services: tuple[str, ...]
+    versions: tuple[str, ...]
+    error_types: tuple[str, ...]
+
+    DTYPES: ClassVar[Mapping[str, str]] = {
+        "source": "int16",
+        "offset": "int64",
+        "service": "int32",
+        "version": "int32",
+        "kind": "int8",
+        "status": "int8",
+        "code": "int16",
+        "error_type": "int32",
+        "end_ns": "int64",
+        "duration_ns": "int64",
+        "count": "int64",
+        "weight": "int64",
+        "flags": "uint8",
+    }
+    DICTIONARIES: ClassVar[Mapping[str, str]] = {
+        "service": "services",
+        "version": "versions",
+        "error_type": "error_types",
+    }
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Returns no rows."""
+        return cls(
+            **{name: np.empty(0, dtype) for name, dtype in cls.DTYPES.items()},
+            services=(),
+            versions=(),
+            error_types=("",),
+        )
+
+    def take(self, index: Array) -> Self:
+        """Returns the rows at `index` (an integer or boolean array) with the same dictionaries."""
+        arrays = {name: getattr(self, name)[index] for name in self.DTYPES}
+        return type(self)(**arrays, services=self.services, versions=self.versions, error_types=self.error_types)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Receipts:
+    """What was received, message by message.
+
+    Shapes: every array has `n` elements. `source` int16, `first_offset` and `last_offset` int64 (equal but for a run of
+    clean one-item messages), `items` int64 (items received; 0 in the further rows of a message refused for several
+    reasons), `rejected` int64 (items of these refused for `reason`), `reason` int16 (index into `reasons`; entry 0 is
+    the empty string for none). `digests` and `details` are per row: the SHA-256 of a refused message and a plain
+    sentence, or None.
+    """
+
+    source: Array
+    first_offset: Array
+    last_offset: Array
+    items: Array
+    rejected: Array
+    reason: Array
+    reasons: tuple[str, ...]
+    digests: tuple[bytes | None, ...]
+    details: tuple[str | None, ...]
+
+    DTYPES: ClassVar[Mapping[str, str]] = {
+        "source": "int16",
+        "first_offset": "int64",
+        "last_offset": "int64",
+        "items": "int64",
+        "rejected": "int64",
+        "reason": "int16",
+    }
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+
+def fixed_weight(adjusted_count: float) -> tuple[int, bool]:
+    """Returns the adjusted count in 2^-16 and whether it was capped at 65,536.
+
+    Rounded to the nearest 2^-16, ties to even; the error is at most 2^-17.
+    """
+    scaled = round(adjusted_count * WEIGHT_ONE)
+    return min(scaled, WEIGHT_MAX), scaled > WEIGHT_MAX
+
+
+def concat_rows(parts: Sequence[Rows]) -> Rows:
+    """Returns all rows of `parts` in order, with merged dictionaries."""
+    if len(parts) == 1:
+        return parts[0]
+    if not parts:
+        return Rows.empty()
+    columns: dict[str, Any] = {}
+    for name, dtype in Rows.DTYPES.items():
+        if name not in Rows.DICTIONARIES:
+            columns[name] = np.concatenate([getattr(part, name) for part in parts]).astype(dtype, copy=False)
+    for name, dictionary in Rows.DICTIONARIES.items():
+        columns[name], columns[dictionary] = _merge([(getattr(p, name), getattr(p, dictionary)) for p in parts])
+    return Rows(**columns)
+
+
+def _merge(parts: Sequence[tuple[Array, tuple[str, ...]]]) -> tuple[Array, tuple[str, ...]]:
+    """Returns indices into one dictionary that unites those of the parts, in order of first appearance."""
+    union: dict[str, int] = {}
+    merged = []
+    for index, words in parts:
+        lookup = np.array([union.setdefault(word, len(union)) for word in words], "int32")
+        merged.append(lookup[index] if len(words) else index)
+    return np.concatenate(merged).astype("int32", copy=False), tuple(union)
+
+
+def encode_rows(rows: Rows) -> bytes:
+    """Returns the rows as an Arrow IPC stream; dictionaries keep only the words that the rows use."""
+    arrays: dict[str, pa.Array] = {}
+    for name in Rows.DTYPES:
+        values = getattr(rows, name)
+        if name in Rows.DICTIONARIES:
+            words = getattr(rows, Rows.DICTIONARIES[name])
+            used, codes = np.unique(values, return_inverse=True)
+            arrays[name] = pa.DictionaryArray.from_arrays(
+                pa.array(codes.astype("int32", copy=False)), pa.array([words[i] for i in used], pa.string())
+            )
+        else:
+            arrays[name] = pa.array(values)
+    return encode_table(arrays)
+
+
+def decode_rows(data: bytes | memoryview) -> Rows:
+    """Returns the rows of an Arrow IPC stream written by `encode_rows`.
+
+    Raises:
+        DecodeError: When the bytes are no such stream.
+    """
+    batch = decode_table(data)
+    columns: dict[str, Any] = {}
+    for name, dtype in Rows.DTYPES.items():
+        column = batch.column(name)
+        if name in Rows.DICTIONARIES:
+            columns[Rows.DICTIONARIES[name]] = tuple(column.dictionary.to_pylist())
+            column = column.indices
+        columns[name] = column.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    return Rows(**columns)
+
+
+def encode_receipts(receipts: Receipts) -> bytes:
+    """Returns the receipts as an Arrow IPC stream."""
+    arrays: dict[str, pa.Array] = {name: pa.array(getattr(receipts, name)) for name in Receipts.DTYPES}
+    arrays["reason"] = pa.DictionaryArray.from_arrays(arrays["reason"], pa.array(receipts.reasons, pa.string()))
+    arrays["digest"] = pa.array(receipts.digests, pa.binary())
+    arrays["detail"] = pa.array(receipts.details, pa.string())
+    return encode_table(arrays)
+
+
+def decode_receipts(data: bytes | memoryview) -> Receipts:
+    """Returns the receipts of an Arrow IPC stream written by `encode_receipts`.
+
+    Raises:
+        DecodeError: When the bytes are no such stream.
+    """
+    batch = decode_table(data)
+    columns: dict[str, Any] = {}
+    for name, dtype in Receipts.DTYPES.items():
+        column = batch.column(name)
+        if name == "reason":
+            columns["reasons"] = tuple(column.dictionary.to_pylist())
+            column = column.indices
+        columns[name] = column.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
+    return Receipts(
+        **columns,
+        digests=tuple(batch.column("digest").to_pylist()),
+        details=tuple(batch.column("detail").to_pylist()),
+    )
+
+
+def encode_table(arrays: Mapping[str, pa.Array]) -> bytes:
+    """Returns one Arrow record batch as an IPC stream."""
+    batch = pa.record_batch(list(arrays.values()), names=list(arrays))
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, batch.schema) as writer:
+        writer.write_batch(batch)
+    return bytes(sink.getvalue())
+
+
+def decode_table(data: bytes | memoryview) -> pa.RecordBatch:
+    """Returns the one record batch of an Arrow IPC stream.
+
+    Raises:
+        DecodeError: When the bytes are no such stream.
+    """
+    try:
+        with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
+            return reader.read_next_batch()
+    except (pa.ArrowInvalid, StopIteration, OSError) as error:
+        raise DecodeError("corrupt_columns", f"not an Arrow IPC stream with a record batch: {error}") from error
+
+
+assert {f.name for f in fields(Rows)} == {*Rows.DTYPES, *Rows.DICTIONARIES.values()}

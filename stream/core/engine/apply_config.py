@@ -1,0 +1,103 @@
+"""A new configuration takes effect: objectives come, stay or go. An edited objective is another one."""
+
+from __future__ import annotations
+
+from stream.core.certificate.lifecycle import Trigger
+from stream.core.engine.certificates import change_certificate
+from stream.core.engine.chunks import span_keys_of
+from stream.core.engine.services import ObjectiveState, Service
+from stream.core.engine.state import SERIES, VERSIONS, State
+from stream.core.errors import IncompatibleError
+from stream.core.events import AlertEvent, Output
+from stream.core.service_key import partition_of
+from stream.core.slo.burn_rate import RULES, AlertState
+from stream.core.slo.spec import Bundle, Objective, decode_bundle
+from stream.core.units import minute_of
+
+
+def apply_config(state: State, version: int, body: bytes) -> list[Output]:
+    """Applies a configuration, unless one of the same or a higher version is in force. Returns what follows from it.
+
+    Raises:
+        IncompatibleError: When the generation, the number of partitions or the pipeline differs.
+    """
+    if version <= state.config_version:
+        return []
+    bundle = decode_bundle(body)
+    _check_unchanged(state.bundle, bundle)
+    state.bundle, state.config_version = bundle, version
+    state.changes.config = True
+    wanted: dict[str, list[Objective]] = {}
+    for objective in sorted(bundle.objectives, key=lambda o: o.name):
+        if partition_of(objective.service, bundle.partitions) == state.partition:
+            wanted.setdefault(objective.service, []).append(objective)
+    outputs: list[Output] = []
+    for key in sorted({*state.services, *wanted}):
+        service = state.services.get(key)
+        if service is None:
+            service = state.services[key] = Service(key)
+        outputs += _replace_objectives(state, service, wanted.get(key, []))
+    return outputs
+
+
+def _check_unchanged(before: Bundle | None, after: Bundle) -> None:
+    if before is None:
+        return
+    for name in ("pipeline", "generation", "partitions"):
+        was, becomes = getattr(before, name), getattr(after, name)
+        if was != becomes:
+            raise IncompatibleError(
+                f"the configuration changes {name} from {was!r} to {becomes!r}, which this state was not built for; "
+                "apply it as it was, or start a new generation with an empty state"
+            )
+
+
+def _replace_objectives(state: State, service: Service, wanted: list[Objective]) -> list[Output]:
+    before, after = ({o.digest for o in objectives} for objectives in (service.objectives, wanted))
+    gone = [objective for objective in service.objectives if objective.digest not in after]
+    outputs: list[Output] = []
+    if before != after:
+        for certificate in sorted(service.certificates.values(), key=lambda c: c.version):
+            outputs += change_certificate(state, service, certificate, Trigger.OBJECTIVES_CHANGED)
+    for objective in gone:
+        outputs += _withdraw(state, service, objective)
+    service.objectives = wanted
+    for objective in wanted:
+        if objective.digest not in service.states:
+            service.states[objective.digest] = _new_state(state, service, objective)
+    state.changes.heads.add(service.key)
+    state.changes.sketches.add(service.key)
+    return outputs
+
+
+def _new_state(state: State, service: Service, objective: Objective) -> ObjectiveState:
+    """History begins after everything that was counted without this objective; on a fresh log, with the log."""
+    since = objective.since if objective.since is not None else state.config_version
+    newest = [service.newest_minute] if service.newest_minute is not None else []
+    if state.clocks.frontier_ns is not None:
+        newest.append(minute_of(state.clocks.frontier_ns))
+    return ObjectiveState(since=since, start_minute=max(newest) + 1 if newest else None)
+
+
+def _withdraw(state: State, service: Service, objective: Objective) -> list[Output]:
+    """Forgets an objective that is no longer configured; an alert of it that fires is resolved, so nobody waits."""
+    outputs: list[Output] = [
+        AlertEvent(
+            context=state.context(),
+            objective=objective,
+            rule=rule,
+            state=AlertState.INACTIVE,
+            minute=(state.next_minute or 0) - 1,
+            factor=float(rule.factor(objective.window_minutes)),
+            reading=None,
+            explanation="The objective is no longer configured, so nobody watches it.",
+        )
+        for rule in RULES
+        if service.states[objective.digest].alerts.get(rule.name) is AlertState.FIRING
+    ]
+    del service.states[objective.digest]
+    state.changes.spans.update(span_keys_of(state, service.key))
+    for store in (SERIES, VERSIONS):
+        cells = state.cells[store]
+        cells.drop([key for key in state.series_of(store, service.key) if key[1] == objective.digest])
+    return outputs

@@ -1,0 +1,160 @@
+"""Certificates of a partition: closed minutes in, transitions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from stream.core.cells import Column
+from stream.core.certificate.issuance import (
+    Certificate,
+    Evidence,
+    assess,
+    pending_reasons,
+    watch,
+)
+from stream.core.certificate.lifecycle import CertificateState, Trigger
+from stream.core.engine.services import Service
+from stream.core.engine.state import VERSIONS, State
+from stream.core.events import CertificateEvent, Output
+from stream.core.slo.spec import Objective
+from stream.core.units import HOUR_MINUTES, MINUTE_NS, WEIGHT_ONE
+
+Cell = list[int]
+
+
+def change_certificate(
+    state: State,
+    service: Service,
+    certificate: Certificate,
+    trigger: Trigger,
+    revoked_by: tuple[str, ...] = (),
+) -> list[Output]:
+    """Moves a certificate along the transition table and returns the event, if it moved."""
+    before = certificate.state
+    if not certificate.step(trigger):
+        return []
+    now_ns = state.clocks.now_ns
+    if certificate.state is CertificateState.ISSUED:
+        assert state.bundle is not None
+        lifetime = state.bundle.settings.certificate_lifetime_minutes
+        certificate.issued_ns, certificate.expires_ns = now_ns, now_ns + lifetime * MINUTE_NS
+    else:
+        certificate.ended_ns = now_ns
+    return [certificate_event(state, service, certificate, before, trigger, revoked_by)]
+
+
+def certificate_event(
+    state: State,
+    service: Service,
+    certificate: Certificate,
+    before: CertificateState | None,
+    trigger: Trigger | None = None,
+    revoked_by: tuple[str, ...] = (),
+) -> CertificateEvent:
+    """Returns the event that says where a certificate stands now."""
+    objectives = [o for o in service.objectives if o.digest in certificate.evidence]
+    return CertificateEvent(
+        context=state.context(),
+        service=service.key,
+        version=certificate.version,
+        began_minute=certificate.began_minute,
+        policy=certificate.policy,
+        state=certificate.state,
+        before=before,
+        trigger=trigger,
+        minute=(state.next_minute or 0) - 1,
+        reasons=certificate.reasons,
+        assessments=tuple(assess(certificate.evidence[o.digest], o) for o in objectives),
+        issued_ns=certificate.issued_ns,
+        expires_ns=certificate.expires_ns,
+        revoked_by=revoked_by,
+    )
+
+
+def advance_certificates(state: State, service: Service, minute: int, catching_up: bool, gap: bool) -> list[Output]:
+    """Feeds one closed minute to every certificate of a service and returns the transitions, by version."""
+    objectives = [
+        o
+        for o in service.objectives
+        if (start := service.states[o.digest].start_minute) is not None and minute >= start
+    ]
+    if not objectives or len(objectives) < len(service.objectives):
+        return []  # a certificate claims every objective of the service, so it waits for all of them
+    cells = state.cells[VERSIONS].minute(minute)
+    outputs: list[Output] = []
+    for version in sorted(service.versions):
+        of_version: dict[str, Cell] = {}
+        for objective in objectives:
+            row = state.cells[VERSIONS].index.get((service.key, objective.digest, version))
+            of_version[objective.digest] = cells[:, row].tolist() if row is not None else [0] * len(Column)
+        outputs += _advance_version(state, service, version, of_version, minute, catching_up, gap)
+    return outputs
+
+
+def _advance_version(
+    state: State,
+    service: Service,
+    version: str,
+    cells: Mapping[str, Cell],
+    minute: int,
+    catching_up: bool,
+    gap: bool,
+) -> list[Output]:
+    policy = service.policy
+    key = f"{policy}/{version}"
+    certificate = service.certificates.get(key)
+    if certificate is None:
+        if not any(cell[Column.N] for cell in cells.values()):
+            return []
+        evidence = {digest: Evidence() for digest in cells}
+        certificate = Certificate(service.key, version, policy, minute, evidence=evidence)
+        service.certificates[key] = certificate
+        _collect(service.objectives, certificate, cells, gap)
+        certificate.reasons = pending_reasons(certificate, service.objectives, catching_up)
+        began = certificate_event(state, service, certificate, None)
+        return [began, *_decide(state, service, certificate)]
+    if certificate.state is CertificateState.PENDING:
+        _collect(service.objectives, certificate, cells, gap)
+        before, certificate.reasons = (
+            certificate.reasons,
+            pending_reasons(certificate, service.objectives, catching_up),
+        )
+        restate = certificate.reasons and (certificate.reasons != before or (minute + 1) % HOUR_MINUTES == 0)
+        if restate:
+            return [certificate_event(state, service, certificate, certificate.state)]
+        return _decide(state, service, certificate)
+    if certificate.state is CertificateState.ISSUED:
+        return _watch(state, service, certificate, cells)
+    return []
+
+
+def _collect(objectives: list[Objective], certificate: Certificate, cells: Mapping[str, Cell], gap: bool) -> None:
+    """Adds a closed minute to the evidence; a minute that was not read whole starts it anew."""
+    for objective in objectives:
+        evidence, cell = certificate.evidence[objective.digest], cells[objective.digest]
+        if gap:
+            evidence.restart(float(objective.bad_ratio_max))
+            continue
+        n = cell[Column.N]
+        sampled = cell[Column.WEIGHT] != n * WEIGHT_ONE
+        evidence.add(n, cell[Column.N_BAD], cell[Column.N_UNKNOWN], sampled)
+
+
+def _decide(state: State, service: Service, certificate: Certificate) -> list[Output]:
+    if certificate.reasons:
+        return []
+    return change_certificate(state, service, certificate, Trigger.EVIDENCE_SUFFICES)
+
+
+def _watch(state: State, service: Service, certificate: Certificate, cells: Mapping[str, Cell]) -> list[Output]:
+    """Revocation goes on while catching up, and over gaps: what was read still speaks."""
+    assert state.bundle is not None
+    lifetime = state.bundle.settings.certificate_lifetime_minutes
+    turned = [
+        o.name
+        for o in service.objectives
+        if watch(certificate, o, cells[o.digest][Column.N], cells[o.digest][Column.N_BAD], lifetime)
+    ]
+    if not turned:
+        return []
+    return change_certificate(state, service, certificate, Trigger.EVIDENCE_TURNED, tuple(turned))

@@ -1,0 +1,260 @@
+"""What a checkpoint holds: chunks per service, and a manifest that is written last.
+
+Keys: `manifest`, `config`, `head/SERVICE`, `sketch/SERVICE`, `cells/STORE/RING/NUMBER/SERVICE`. Every value begins
+with the format. A manifest names the number of chunks, so a state that is not whole is noticed.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import orjson
+import pyarrow as pa
+
+from stream.core.cells import COLUMNS, Column, Span
+from stream.core.columns import decode_table, encode_table
+from stream.core.engine.clocks import Clocks
+from stream.core.engine.ledger import Ledger
+from stream.core.engine.services import Service
+from stream.core.engine.state import SERIES, VERSIONS, Changes, SeriesKey, State, StoredSpan
+from stream.core.errors import IncompatibleError
+from stream.core.service_key import partition_of
+from stream.core.sketch import Sketches
+from stream.core.slo.spec import decode_bundle
+
+FORMAT = 1
+MANIFEST = b"manifest"
+CONFIG = b"config"
+_PREFIX = struct.Struct("<4sH")
+_MAGIC = b"QMAS"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """One checkpoint: chunks to write (None: delete) and the manifest, which goes last.
+
+    All of it becomes visible at once or not at all: it is one transaction.
+    """
+
+    log_offset: int
+    chunks: list[tuple[bytes, bytes | None]]
+    manifest: tuple[bytes, bytes]
+
+
+def checkpoint(state: State) -> Checkpoint:
+    """Returns what changed since the last checkpoint and marks it as saved."""
+    changes, state.changes = state.changes, Changes()
+    chunks: dict[bytes, bytes | None] = {}
+    if changes.config and state.bundle is not None:
+        chunks[CONFIG] = _config(state)
+    for service in sorted(changes.heads):
+        chunks[_head_key(service)] = _head(state.services[service])
+    for service in sorted(changes.sketches):
+        chunks[_sketch_key(service)] = _sketch(state.services[service])
+    for stored in sorted(changes.spans):
+        if not state.cells[stored.store].is_retired(stored.span):
+            chunks[_span_key(stored)] = _span(state, stored)
+    gone = sorted(key for key in changes.gone if key in state.stored and key not in chunks)
+    state.stored = (state.stored | set(chunks)) - set(gone)
+    return Checkpoint(
+        log_offset=state.log_offset,
+        chunks=[*chunks.items(), *((key, None) for key in gone)],
+        manifest=(MANIFEST, _manifest(state)),
+    )
+
+
+def retire(state: State) -> None:
+    """Marks the stored spans that fell out of their ring, so that the next checkpoint deletes them."""
+    for key in state.stored:
+        stored = _parse_span_key(key)
+        if stored is not None and state.cells[stored.store].is_retired(stored.span):
+            state.changes.gone.add(key)
+
+
+def span_keys_of(state: State, service: str) -> set[StoredSpan]:
+    """Returns the stored spans of a service."""
+    parsed = (_parse_span_key(key) for key in state.stored)
+    return {stored for stored in parsed if stored is not None and stored.service == service}
+
+
+def snapshot(state: State) -> dict[bytes, bytes]:
+    """Returns every chunk and the manifest, in canonical bytes: equal states have equal snapshots.
+
+    Only right after a checkpoint, when nothing has changed since.
+    """
+    assert state.changes == Changes()
+    chunks = {CONFIG: _config(state)} if state.bundle is not None else {}
+    for service in sorted(state.services):
+        chunks[_head_key(service)] = _head(state.services[service])
+        chunks[_sketch_key(service)] = _sketch(state.services[service])
+    for key in state.stored:
+        stored = _parse_span_key(key)
+        if stored is not None and not state.cells[stored.store].is_retired(stored.span):
+            chunks[key] = _span(state, stored)
+    return chunks | {MANIFEST: _manifest(state)}
+
+
+def restore(partition: int, chunks: Mapping[bytes, bytes]) -> State:
+    """Returns the state in the chunks of the last checkpoint; an empty one where there is none.
+
+    Raises:
+        IncompatibleError: When the state is of another format, of another partition, or not whole.
+    """
+    state = State(partition)
+    if MANIFEST not in chunks:
+        if chunks:
+            raise IncompatibleError(f"partition {partition}: the state has {len(chunks)} chunks and no manifest")
+        return state
+    manifest = orjson.loads(_body(chunks[MANIFEST]))
+    if manifest["partition"] != partition:
+        raise IncompatibleError(f"partition {partition}: the state is that of partition {manifest['partition']}")
+    if manifest["chunks"] != len(chunks) - 1:
+        raise IncompatibleError(
+            f"partition {partition}: the state has {len(chunks) - 1} chunks, its manifest says {manifest['chunks']}"
+        )
+    _restore_manifest(state, manifest)
+    if CONFIG in chunks:
+        state.bundle = decode_bundle(bytes(_body(chunks[CONFIG])))
+    for key in sorted(chunks):
+        _restore_chunk(state, key, _body(chunks[key]))
+    _attach_objectives(state)
+    state.stored = set(chunks) - {MANIFEST}
+    if state.next_minute is not None:
+        for cells in state.cells.values():
+            cells.retire(state.next_minute)
+    return state
+
+
+def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
+    state.log_offset = manifest["log_offset"]
+    state.config_version = manifest["config_version"]
+    state.next_minute = manifest["next_minute"]
+    state.clocks = Clocks.load(manifest["clocks"])
+    state.ledger = Ledger.load(manifest["ledger"])
+    state.sequences = {name: (sequence, seen_ns) for name, sequence, seen_ns in manifest["sequences"]}
+
+
+def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
+    kind, _, rest = key.partition(b"/")
+    if kind == b"head":
+        service = state.services.setdefault(rest.decode(), Service(rest.decode()))
+        service.load_head(orjson.loads(body))
+    elif kind == b"sketch":
+        service = state.services.setdefault(rest.decode(), Service(rest.decode()))
+        service.sketches = Sketches.load(orjson.loads(body))
+    elif kind == b"cells":
+        _restore_span(state, key, body)
+
+
+def _attach_objectives(state: State) -> None:
+    """The configured objectives travel with the configuration; a service's head holds only their states."""
+    if state.bundle is None:
+        return
+    for objective in sorted(state.bundle.objectives, key=lambda o: o.name):
+        if partition_of(objective.service, state.bundle.partitions) == state.partition:
+            state.services[objective.service].objectives.append(objective)
+
+
+def _manifest(state: State) -> bytes:
+    return _framed(
+        orjson.dumps(
+            {
+                "partition": state.partition,
+                "log_offset": state.log_offset,
+                "config_version": state.config_version,
+                "next_minute": state.next_minute,
+                "clocks": state.clocks.dump(),
+                "ledger": state.ledger.dump(),
+                "sequences": [(name, *state.sequences[name]) for name in sorted(state.sequences)],
+                "chunks": len(state.stored),
+            }
+        )
+    )
+
+
+def _config(state: State) -> bytes:
+    assert state.bundle is not None
+    return _framed(state.bundle.encode())
+
+
+def _head(service: Service) -> bytes:
+    return _framed(orjson.dumps(service.dump_head()))
+
+
+def _sketch(service: Service) -> bytes:
+    return _framed(orjson.dumps(service.sketches.dump()))
+
+
+def _span(state: State, stored: StoredSpan) -> bytes:
+    keys = state.series_of(stored.store, stored.service)
+    position, period, values = state.cells[stored.store].read_span(stored.span, keys)
+    arrays = {
+        "objective": _words([key[1] for key in keys], position),
+        "version": _words([key[2] for key in keys], position),
+        "period": pa.array(period),
+    }
+    arrays |= {column.name.lower(): pa.array(values[column]) for column in Column}
+    return _framed(encode_table(arrays))
+
+
+def _words(words: list[str], position: np.ndarray[Any, Any]) -> pa.Array:
+    used, codes = np.unique(position, return_inverse=True)
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype("int32")), pa.array([words[i] for i in used], pa.string())
+    )
+
+
+def _restore_span(state: State, key: bytes, body: memoryview) -> None:
+    stored = _parse_span_key(key)
+    assert stored is not None
+    batch = decode_table(body)
+    objectives, versions = batch.column("objective").to_pylist(), batch.column("version").to_pylist()
+    names: list[SeriesKey] = [
+        (stored.service, objective, version) for objective, version in zip(objectives, versions, strict=True)
+    ]
+    keys = sorted(set(names))
+    number = {name: i for i, name in enumerate(keys)}
+    position = np.array([number[name] for name in names], np.int64)
+    values = np.zeros((COLUMNS, len(names)), np.int64)
+    for column in Column:
+        values[column] = batch.column(column.name.lower()).to_numpy()
+    period = batch.column("period").to_numpy()
+    state.cells[stored.store].write_span(stored.span, keys, position, period, values)
+
+
+def _head_key(service: str) -> bytes:
+    return b"head/" + service.encode()
+
+
+def _sketch_key(service: str) -> bytes:
+    return b"sketch/" + service.encode()
+
+
+def _span_key(stored: StoredSpan) -> bytes:
+    return f"cells/{stored.store}/{stored.span.ring}/{stored.span.number}/{stored.service}".encode()
+
+
+def _parse_span_key(key: bytes) -> StoredSpan | None:
+    if not key.startswith(b"cells/"):
+        return None
+    _, store, ring, number, service = key.decode().split("/", 4)
+    assert store in (SERIES, VERSIONS)
+    return StoredSpan(service, store, Span(int(ring), int(number)))
+
+
+def _framed(body: bytes) -> bytes:
+    return _PREFIX.pack(_MAGIC, FORMAT) + body
+
+
+def _body(value: bytes) -> memoryview:
+    magic, version = _PREFIX.unpack_from(value)
+    if magic != _MAGIC or version != FORMAT:
+        raise IncompatibleError(
+            f"the state has format {magic!r} {version}, this version reads {_MAGIC!r} {FORMAT}; "
+            "run the version that wrote it, or start a new generation"
+        )
+    return memoryview(value)[_PREFIX.size :]

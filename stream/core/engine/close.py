@@ -1,0 +1,268 @@
+"""Minutes close: indicators are published, alerts and certificates decided. Everything here is per closed minute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+
+from stream.core.cells import Column
+from stream.core.certificate.lifecycle import CertificateState, Trigger
+from stream.core.columns import Array
+from stream.core.engine.certificates import advance_certificates, change_certificate
+from stream.core.engine.chunks import retire
+from stream.core.engine.services import ObjectiveState, Service
+from stream.core.engine.state import SERIES, State
+from stream.core.events import AlertEvent, AlertReading, Output, SketchEvent, SliEvent
+from stream.core.sketch import quantiles, wire
+from stream.core.slo.burn_rate import (
+    TRANSITIONS,
+    AlertState,
+    BurnRule,
+    burn_rate,
+    burns,
+    explain,
+    rules_for,
+)
+from stream.core.slo.sli import Budget, budget, sli
+from stream.core.slo.spec import Objective
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
+
+FIRST_CLOSE_MINUTES = 6 * HOUR_MINUTES
+"""A new pipeline begins to publish at most this far behind its frontier."""
+
+GAPS_KEPT_MINUTES = 100 * DAY_MINUTES
+
+
+def close_minutes(state: State) -> list[Output]:
+    """Closes every minute that the frontier has left behind by the allowed lateness, in order."""
+    frontier_ns = state.clocks.frontier_ns
+    if frontier_ns is None:
+        return []
+    assert state.bundle is not None
+    if state.next_minute is None:
+        _begin(state)
+    outputs: list[Output] = []
+    lateness_ns = state.bundle.settings.allowed_lateness_ns
+    assert state.next_minute is not None
+    while (state.next_minute + 1) * MINUTE_NS + lateness_ns <= frontier_ns:
+        outputs += _close(state, state.next_minute)
+    return outputs
+
+
+def _begin(state: State) -> None:
+    """The frontier is known for the first time: histories begin with the first minute that was read whole."""
+    assert state.clocks.frontier_ns is not None
+    history = state.clocks.history_start_minute(state.topics)
+    state.next_minute = max(history, minute_of(state.clocks.frontier_ns) - FIRST_CLOSE_MINUTES)
+    for service in state.services.values():
+        for objective_state in service.states.values():
+            if objective_state.start_minute is None:
+                objective_state.start_minute = state.next_minute
+
+
+def expire(state: State) -> list[Output]:
+    """Ends the certificates whose validity is over. `now` decides, so it goes on while catching up."""
+    outputs: list[Output] = []
+    for key in sorted(state.services):
+        service = state.services[key]
+        for certificate in service.certificates.values():
+            if (
+                certificate.state is CertificateState.ISSUED
+                and certificate.expires_ns is not None
+                and certificate.expires_ns <= state.clocks.now_ns
+            ):
+                outputs += change_certificate(state, service, certificate, Trigger.VALIDITY_ENDED)
+                state.changes.heads.add(key)
+    return outputs
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Closing:
+    """One closed minute, and the sums of the windows that end with it (by length, for all series)."""
+
+    minute: int
+    catching_up: bool
+    windows: dict[int, Array]
+
+    def cell(self, length_minutes: int, row: int | None) -> list[int]:
+        """Returns the summed cell of a series as exact integers; zeros for a series never counted."""
+        if row is None:
+            return [0] * len(Column)
+        cell: list[int] = self.windows[length_minutes][:, row].tolist()
+        return cell
+
+
+def _close(state: State, minute: int) -> list[Output]:
+    state.next_minute = minute + 1
+    closing = _closing(state, minute)
+    gap = state.clocks.gap_minutes(minute, minute + 1) > 0
+    outputs: list[Output] = []
+    for key in sorted(state.services):
+        service = state.services[key]
+        outputs += _close_service(state, service, closing, gap)
+        outputs += _publish_revisions(state, service)
+        if service.objectives:
+            state.changes.heads.add(key)
+    for cells in state.cells.values():
+        cells.retire(state.next_minute)
+    if state.next_minute % HOUR_MINUTES == 0:
+        retire(state)
+        state.clocks.forget_gaps(state.next_minute - GAPS_KEPT_MINUTES)
+    return outputs
+
+
+def _closing(state: State, minute: int) -> _Closing:
+    assert state.bundle is not None
+    settings = state.bundle.settings
+    closed_ns = (minute + 1) * MINUTE_NS + settings.allowed_lateness_ns
+    objectives = [o for service in state.services.values() for o in service.objectives]
+    lengths = {1, *(o.window_minutes for o in objectives)}
+    for rule in {rule for o in objectives for rule in rules_for(o.window_minutes)}:
+        lengths |= {rule.long_minutes, rule.short_minutes}
+    cells = state.cells[SERIES]
+    return _Closing(
+        minute=minute,
+        catching_up=state.clocks.now_ns - closed_ns > settings.catching_up_after_ns,
+        windows={length: cells.window(minute + 1, length) for length in lengths},
+    )
+
+
+def _close_service(state: State, service: Service, closing: _Closing, gap: bool) -> list[Output]:
+    assert state.bundle is not None
+    minute = closing.minute
+    digest = service.sketches.close(minute)
+    if digest is not None:
+        state.changes.sketches.add(service.key)
+    outputs: list[Output] = []
+    for objective in service.objectives:
+        objective_state = service.states[objective.digest]
+        if objective_state.start_minute is None or minute < objective_state.start_minute:
+            continue
+        event = _sli_event(state, service, objective, closing, gap)
+        outputs.append(replace(event, quantiles=quantiles(digest)))
+        if not closing.catching_up:
+            outputs += _advance_alerts(state, service, objective, closing)
+    if digest is not None and state.bundle.settings.publish_sketches:
+        outputs.append(SketchEvent(context=state.context(), service=service.key, minute=minute, centroids=wire(digest)))
+    return outputs + advance_certificates(state, service, minute, closing.catching_up, gap)
+
+
+def _sli_event(
+    state: State,
+    service: Service,
+    objective: Objective,
+    closing: _Closing,
+    gap: bool,
+    revision: int = 0,
+) -> SliEvent:
+    """Durations that came late are in no digest, so a correction has no quantiles of its own."""
+    minute = closing.minute
+    row = state.cells[SERIES].index.get((service.key, objective.digest, ""))
+    window_cell = closing.cell(objective.window_minutes, row)
+    coverage = _coverage(state, service.states[objective.digest], minute + 1, objective.window_minutes)
+    return SliEvent(
+        context=state.context(),
+        objective=objective,
+        minute=minute,
+        revision=revision,
+        minute_sli=sli(closing.cell(1, row)),
+        window_sli=sli(window_cell),
+        coverage=float(coverage),
+        budget=budget(window_cell, objective.bad_ratio_max, coverage),
+        quantiles=None,
+        catching_up=closing.catching_up,
+        gap=gap,
+    )
+
+
+def _coverage(state: State, objective_state: ObjectiveState, end_minute: int, length_minutes: int) -> Fraction:
+    """Returns closed minutes without a gap ÷ minutes of the window."""
+    first, last = objective_state.covered_minutes(end_minute, length_minutes)
+    return Fraction(last - first - state.clocks.gap_minutes(first, last), length_minutes)
+
+
+def _advance_alerts(state: State, service: Service, objective: Objective, closing: _Closing) -> list[Output]:
+    """Runs the rules of an objective whose short window is covered."""
+    objective_state = service.states[objective.digest]
+    row = state.cells[SERIES].index.get((service.key, objective.digest, ""))
+    outputs: list[Output] = []
+    for rule in rules_for(objective.window_minutes):
+        if _coverage(state, objective_state, closing.minute + 1, rule.short_minutes) < 1:
+            continue
+        long_cell, short_cell = closing.cell(rule.long_minutes, row), closing.cell(rule.short_minutes, row)
+        long = burn_rate(long_cell, objective.bad_ratio_max)
+        short = burn_rate(short_cell, objective.bad_ratio_max)
+        factor = rule.factor(objective.window_minutes)
+        burning = burns(long, short, factor)
+        before = objective_state.alerts.get(rule.name, AlertState.INACTIVE)
+        after = TRANSITIONS[before].get(burning) if burning is not None else None
+        if after is None:
+            continue
+        assert long is not None
+        assert short is not None
+        objective_state.alerts[rule.name] = after
+        window_cell = closing.cell(objective.window_minutes, row)
+        coverage = _coverage(state, objective_state, closing.minute + 1, objective.window_minutes)
+        left = budget(window_cell, objective.bad_ratio_max, coverage)
+        reading = AlertReading(
+            long_burn_rate=float(long),
+            short_burn_rate=float(short),
+            long_sli=sli(long_cell),
+            short_sli=sli(short_cell),
+            budget=left,
+            coverage=float(coverage),
+        )
+        outputs.append(
+            AlertEvent(
+                context=state.context(),
+                objective=objective,
+                rule=rule,
+                state=after,
+                minute=closing.minute,
+                factor=float(factor),
+                reading=reading,
+                explanation=_explanation(rule, factor, long, short, after, left),
+            )
+        )
+    return outputs
+
+
+def _explanation(
+    rule: BurnRule, factor: Fraction, long: Fraction, short: Fraction, state: AlertState, left: Budget
+) -> str:
+    text = explain(rule, factor, long, short, state is AlertState.FIRING)
+    if left.remaining_min_ratio is None or left.remaining_max_ratio is None:
+        return text
+    if left.remaining_min_ratio == left.remaining_max_ratio:
+        return f"{text} {left.remaining_max_ratio:.1%} of the budget is left."
+    return f"{text} At most {left.remaining_max_ratio:.1%} of the budget is left; the window is not covered yet."
+
+
+def _publish_revisions(state: State, service: Service) -> list[Output]:
+    """Corrects what late rows changed, by a higher revision of the same window, once a minute."""
+    outputs: list[Output] = []
+    for objective in service.objectives:
+        objective_state = service.states[objective.digest]
+        for minute in sorted(objective_state.revised):
+            revision = objective_state.revisions.get(minute, 0) + 1
+            objective_state.revisions[minute] = revision
+            closing = _reclosing(state, minute, objective)
+            gap = state.clocks.gap_minutes(minute, minute + 1) > 0
+            outputs.append(_sli_event(state, service, objective, closing, gap, revision))
+        objective_state.revised.clear()
+        assert state.next_minute is not None
+        horizon = state.next_minute - 2 * FIRST_CLOSE_MINUTES
+        for minute in [m for m in objective_state.revisions if m < horizon]:
+            del objective_state.revisions[minute]
+    return outputs
+
+
+def _reclosing(state: State, minute: int, objective: Objective) -> _Closing:
+    assert state.bundle is not None
+    cells, settings = state.cells[SERIES], state.bundle.settings
+    late_ns = state.clocks.now_ns - (minute + 1) * MINUTE_NS - settings.allowed_lateness_ns
+    return _Closing(
+        minute=minute,
+        catching_up=late_ns > settings.catching_up_after_ns,
+        windows={length: cells.window(minute + 1, length) for length in {1, objective.window_minutes}},
+    )

@@ -1,0 +1,84 @@
+"""The state of one partition: everything that a checkpoint holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from stream.core.cells import SERIES_RINGS, VERSION_RINGS, Cells, Span
+from stream.core.engine.clocks import Clocks
+from stream.core.engine.ledger import Ledger
+from stream.core.engine.services import Service
+from stream.core.events import Context
+from stream.core.slo.spec import Bundle
+
+SeriesKey = tuple[str, str, str]
+"""Service key, objective digest, version. Series of an objective over all versions have the version ''."""
+
+SERIES, VERSIONS = "series", "versions"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class StoredSpan:
+    """A chunk of cells: one stretch of one ring of one service, of all versions together or of each."""
+
+    service: str
+    store: str
+    span: Span
+
+
+@dataclass(slots=True)
+class Changes:
+    """What changed since the last checkpoint."""
+
+    config: bool = False
+    heads: set[str] = field(default_factory=set)
+    sketches: set[str] = field(default_factory=set)
+    spans: set[StoredSpan] = field(default_factory=set)
+    gone: set[bytes] = field(default_factory=set)
+
+
+class State:
+    """The state of one partition. Mutated only by the fold.
+
+    Args:
+        partition: Number of the partition of the shuffle log.
+    """
+
+    def __init__(self, partition: int) -> None:
+        self.partition = partition
+        self.log_offset = -1
+        self.bundle: Bundle | None = None
+        self.config_version = -1
+        self.next_minute: int | None = None
+        self.clocks = Clocks()
+        self.ledger = Ledger()
+        self.sequences: dict[str, tuple[int, int]] = {}
+        self.services: dict[str, Service] = {}
+        self.cells: dict[str, Cells[SeriesKey]] = {
+            SERIES: Cells(SERIES_RINGS),
+            VERSIONS: Cells(VERSION_RINGS),
+        }
+        self.stored: set[bytes] = set()
+        self.changes = Changes()
+
+    @property
+    def topics(self) -> list[str]:
+        """The source topics of the configuration."""
+        return [source.topic for source in self.bundle.sources] if self.bundle is not None else []
+
+    def context(self) -> Context:
+        """Returns where and when in the log the fold is."""
+        assert self.bundle is not None
+        return Context(
+            pipeline=self.bundle.pipeline,
+            generation=self.bundle.generation,
+            partition=self.partition,
+            offset=self.log_offset,
+            now_ns=self.clocks.now_ns,
+            frontier_ns=self.clocks.frontier_ns,
+            config_version=self.config_version,
+        )
+
+    def series_of(self, store: str, service: str) -> list[SeriesKey]:
+        """Returns the series of a service in order."""
+        return sorted(key for key in self.cells[store].index if key[0] == service)

@@ -1,0 +1,1 @@
+"""Objectives, their service level indicators and their burn-rate alerts."""

@@ -1,0 +1,93 @@
+"""Service level indicators of a minute or a window, and the error budget that is left.
+
+Every decision is made on integers and fractions; the floats here are for readers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+
+from stream.core.cells import Column
+from stream.core.statistics.intervals import effective_count, wilson
+from stream.core.units import WEIGHT_ONE
+
+_SQUARE_ONE = 1 << 8
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sli:
+    """The indicator over some stretch of time.
+
+    Args:
+        n: Events received (raw, unweighted).
+        n_unknown: Of these, events whose sampling is unknown.
+        good: Weighted good events.
+        total: Weighted events.
+        ratio: good / total; None where there is no data. No data is not good data.
+        interval: 95 % Wilson interval of the ratio at the effective number of events (Kish); None without data.
+    """
+
+    n: int
+    n_unknown: int
+    good: float
+    total: float
+    ratio: float | None
+    interval: tuple[float, float] | None
+
+
+def sli(cell: Sequence[int]) -> Sli:
+    """Returns the indicator of a summed cell.
+
+    Source: effective sample size (Σw)²/Σw², L. Kish, "Survey Sampling", 1965; at weight 1 it is the number of events.
+    """
+    weight, weight_bad = cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]
+    total = weight / WEIGHT_ONE
+    if weight == 0:
+        return Sli(n=0, n_unknown=0, good=0.0, total=0.0, ratio=None, interval=None)
+    n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / _SQUARE_ONE)
+    low, high = wilson(n_effective * (weight_bad / weight), n_effective)
+    return Sli(
+        n=cell[Column.N],
+        n_unknown=cell[Column.N_UNKNOWN],
+        good=(weight - weight_bad) / WEIGHT_ONE,
+        total=total,
+        ratio=float(Fraction(weight - weight_bad, weight)),
+        interval=(1 - high, 1 - low),
+    )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """The error budget of a window: bounds, equal once the window is covered.
+
+    Args:
+        consumed_ratio: Bad events ÷ events the budget allows at the traffic seen so far; None without data.
+        remaining_min_ratio: What is left if every minute not covered was all bad at the mean traffic.
+        remaining_max_ratio: What is left if every minute not covered was all good at the mean traffic.
+    """
+
+    consumed_ratio: float | None
+    remaining_min_ratio: float | None
+    remaining_max_ratio: float | None
+
+
+def budget(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction) -> Budget:
+    """Returns the budget of a window of which `coverage` (0 to 1) was observed.
+
+    With mean traffic, the whole window holds total ÷ coverage events and allows (1 − target) of them to be bad.
+    """
+    weight, weight_bad = cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]
+    if weight == 0:
+        return Budget(consumed_ratio=None, remaining_min_ratio=None, remaining_max_ratio=None)
+    consumed = Fraction(weight_bad, weight) / bad_ratio_max
+    if coverage == 0:
+        return Budget(consumed_ratio=float(consumed), remaining_min_ratio=None, remaining_max_ratio=None)
+    unseen = (1 - coverage) / bad_ratio_max
+    best = 1 - consumed * coverage
+    return Budget(
+        consumed_ratio=float(consumed),
+        remaining_min_ratio=float(best - unseen),
+        remaining_max_ratio=float(best),
+    )
