@@ -14,7 +14,7 @@ import orjson
 
 from stream.core.certificate.issuance import ALPHA, Assessment
 from stream.core.certificate.lifecycle import FIXES, CertificateState, Reason, Trigger
-from stream.core.slo.burn_rate import AlertState, BurnRule
+from stream.core.slo.burn_rate import AlertState, BurnRule, duration
 from stream.core.slo.sli import Budget, Sli
 from stream.core.slo.spec import Objective
 from stream.core.units import MINUTE_NS, SECOND_NS
@@ -37,7 +37,10 @@ class Context:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SliEvent:
-    """The indicator of one objective for one closed minute and for the window that ends with it."""
+    """The indicator of one objective for one closed minute and for the window that ends with it.
+
+    `burn_rates` are those of the alerts' windows, by length in minutes; None without data.
+    """
 
     context: Context
     objective: Objective
@@ -47,6 +50,7 @@ class SliEvent:
     window_sli: Sli
     coverage: float
     budget: Budget
+    burn_rates: tuple[tuple[int, float | None], ...]
     quantiles: dict[str, float] | None
     catching_up: bool
     gap: bool
@@ -177,6 +181,7 @@ def _sli(event: SliEvent) -> Rendered:
         },
         "latency": event.quantiles,
         "budget": _budget(event.budget),
+        "burn_rates": {duration(minutes): rate for minutes, rate in event.burn_rates},
         "flags": {
             "no_data": event.minute_sli.ratio is None,
             "sampling_unknown": event.window_sli.n_unknown > 0 and not o.sampling_none,

@@ -96,6 +96,7 @@ def _withdraw(state: State, service: Service, objective: Objective) -> list[Outp
         if service.states[objective.digest].alerts.get(rule.name) is AlertState.FIRING
     ]
     del service.states[objective.digest]
+    state.latest.pop(objective.digest, None)
     state.changes.spans.update(span_keys_of(state, service.key))
     for store in (SERIES, VERSIONS):
         cells = state.cells[store]

@@ -22,6 +22,7 @@ from stream.core.slo.burn_rate import (
     burns,
     explain,
     rules_for,
+    window_lengths,
 )
 from stream.core.slo.sli import Budget, budget, sli
 from stream.core.slo.spec import Objective
@@ -117,8 +118,7 @@ def _closing(state: State, minute: int) -> _Closing:
     closed_ns = (minute + 1) * MINUTE_NS + settings.allowed_lateness_ns
     objectives = [o for service in state.services.values() for o in service.objectives]
     lengths = {1, *(o.window_minutes for o in objectives)}
-    for rule in {rule for o in objectives for rule in rules_for(o.window_minutes)}:
-        lengths |= {rule.long_minutes, rule.short_minutes}
+    lengths.update(length for o in objectives for length in window_lengths(o.window_minutes))
     cells = state.cells[SERIES]
     return _Closing(
         minute=minute,
@@ -138,8 +138,9 @@ def _close_service(state: State, service: Service, closing: _Closing, gap: bool)
         objective_state = service.states[objective.digest]
         if objective_state.start_minute is None or minute < objective_state.start_minute:
             continue
-        event = _sli_event(state, service, objective, closing, gap)
-        outputs.append(replace(event, quantiles=quantiles(digest)))
+        event = replace(_sli_event(state, service, objective, closing, gap), quantiles=quantiles(digest))
+        state.latest[objective.digest] = event
+        outputs.append(event)
         if not closing.catching_up:
             outputs += _advance_alerts(state, service, objective, closing)
     if digest is not None and state.bundle.settings.publish_sketches:
@@ -169,10 +170,18 @@ def _sli_event(
         window_sli=sli(window_cell),
         coverage=float(coverage),
         budget=budget(window_cell, objective.bad_ratio_max, coverage),
+        burn_rates=tuple(
+            (length, _rate(closing.cell(length, row), objective)) for length in window_lengths(objective.window_minutes)
+        ),
         quantiles=None,
         catching_up=closing.catching_up,
         gap=gap,
     )
+
+
+def _rate(cell: list[int], objective: Objective) -> float | None:
+    rate = burn_rate(cell, objective.bad_ratio_max)
+    return None if rate is None else float(rate)
 
 
 def _coverage(state: State, objective_state: ObjectiveState, end_minute: int, length_minutes: int) -> Fraction:
@@ -264,5 +273,8 @@ def _reclosing(state: State, minute: int, objective: Objective) -> _Closing:
     return _Closing(
         minute=minute,
         catching_up=late_ns > settings.catching_up_after_ns,
-        windows={length: cells.window(minute + 1, length) for length in {1, objective.window_minutes}},
+        windows={
+            length: cells.window(minute + 1, length)
+            for length in {1, objective.window_minutes, *window_lengths(objective.window_minutes)}
+        },
     )

@@ -19,7 +19,7 @@ from stream.core.engine.services import Service
 from stream.core.engine.state import SERIES, VERSIONS, State, StoredSpan
 from stream.core.engine.tally import tally
 from stream.core.errors import IncompatibleError
-from stream.core.events import DeadLetter, Output
+from stream.core.events import DeadLetter, Output, SliEvent
 from stream.core.log import LogRecord, SourceRange, decode_record
 from stream.core.slo.spec import Bundle, Settings
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS
@@ -85,6 +85,11 @@ class Engine:
     def ledger(self) -> Ledger:
         """The accounts of this partition."""
         return self.state.ledger
+
+    @property
+    def latest(self) -> Mapping[str, SliEvent]:
+        """The newest SLI event of each objective since this process has the partition, by objective digest."""
+        return self.state.latest
 
     @property
     def services(self) -> Mapping[str, Service]:

@@ -8,7 +8,7 @@ from stream.core.cells import SERIES_RINGS, VERSION_RINGS, Cells, Span
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
-from stream.core.events import Context
+from stream.core.events import Context, SliEvent
 from stream.core.slo.spec import Bundle
 
 SeriesKey = tuple[str, str, str]
@@ -58,6 +58,7 @@ class State:
             SERIES: Cells(SERIES_RINGS),
             VERSIONS: Cells(VERSION_RINGS),
         }
+        self.latest: dict[str, SliEvent] = {}  # by objective digest; for display, not part of a checkpoint
         self.stored: set[bytes] = set()
         self.changes = Changes()
 

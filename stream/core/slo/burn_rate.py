@@ -107,10 +107,10 @@ def burns(long: Fraction | None, short: Fraction | None, factor: Fraction) -> bo
 
 def explain(rule: BurnRule, factor: Fraction, long: Fraction, short: Fraction, firing: bool) -> str:
     """Returns one plain sentence that says what the numbers mean."""
-    pair = f"{_length(rule.long_minutes)} and {_length(rule.short_minutes)}"
+    pair = f"{duration(rule.long_minutes)} and {duration(rule.short_minutes)}"
     rates = f"{float(long):.2f} and {float(short):.2f}"
     if firing:
-        share = f"{float(rule.budget_share):.0%} of the error budget within {_length(rule.long_minutes)}"
+        share = f"{float(rule.budget_share):.0%} of the error budget within {duration(rule.long_minutes)}"
         return (
             f"Over the last {pair} the error budget burned {rates} times as fast as the objective allows; "
             f"above {float(factor):g} it loses at least {share}."
@@ -121,8 +121,15 @@ def explain(rule: BurnRule, factor: Fraction, long: Fraction, short: Fraction, f
     )
 
 
-def _length(minutes: int) -> str:
+def duration(minutes: int) -> str:
+    """Returns a length of time as people write it: `5m`, `6h`, `30d`."""
     for unit, size in (("d", DAY_MINUTES), ("h", HOUR_MINUTES)):
         if minutes % size == 0:
-            return f"{minutes // size} {unit}"
-    return f"{minutes} min"
+            return f"{minutes // size}{unit}"
+    return f"{minutes}m"
+
+
+def window_lengths(window_minutes: int) -> tuple[int, ...]:
+    """Returns the lengths of every window that an objective's alerts look at, shortest first."""
+    rules = rules_for(window_minutes)
+    return tuple(sorted({length for rule in rules for length in (rule.long_minutes, rule.short_minutes)}))
