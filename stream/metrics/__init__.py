@@ -1,0 +1,1 @@
+"""What a process says of itself: `/metrics` for Prometheus, `/healthz` and `/readyz` for whoever runs it."""

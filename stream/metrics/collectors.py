@@ -1,0 +1,233 @@
+"""Prometheus collectors over what a process already knows. Nothing is counted here: a scrape reads the state.
+
+Names follow Prometheus: prefix, base unit, `_total` for counters. Series of a partition that moved to another worker
+disappear with the next scrape, so every figure is exposed by exactly one worker at a time.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from stream.core.certificate.lifecycle import CertificateState
+from stream.core.engine import Engine
+from stream.core.events import SliEvent
+from stream.core.slo.burn_rate import AlertState, duration, rules_for
+from stream.core.units import SECOND_NS
+
+
+class StateView(Protocol):
+    """What the collector reads of a state worker."""
+
+    @property
+    def engines(self) -> Mapping[int, Engine]:
+        """The fold of each partition that this worker owns."""
+
+    @property
+    def checkpoint_at_s(self) -> Mapping[int, float]:
+        """Monotonic time of each partition's last checkpoint."""
+
+    @property
+    def checkpoint_duration_s(self) -> Mapping[int, float]:
+        """How long it took."""
+
+    @property
+    def log_lag(self) -> Mapping[int, int]:
+        """Records of the log not yet applied."""
+
+
+class IngestView(Protocol):
+    """What the collector reads of an ingest process."""
+
+    messages: int
+    rows: int
+    records: int
+    bytes: int
+    cycles: int
+    commits_rejected: int
+    lost_offsets: int
+    lag: dict[str, int]
+    committed_at_s: float | None
+
+
+class StateCollector(Collector):
+    """Objectives, certificates, ledger and progress of the partitions of a state worker."""
+
+    def __init__(self, view: StateView) -> None:
+        self._view = view
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields every family; series are ordered by partition."""
+        engines = [engine for _, engine in sorted(self._view.engines.items())]
+        yield from _objectives([event for engine in engines for event in engine.latest.values()])
+        yield _alerts(engines)
+        yield _certificates(engines)
+        yield from _ledger(engines)
+        yield from self._progress(engines)
+
+    def _progress(self, engines: Iterable[Engine]) -> Iterator[Metric]:
+        frontier = GaugeMetricFamily(
+            "qma_frontier_timestamp_seconds",
+            "Time up to which every source has been read; absent while one was never heard of.",
+            labels=["partition"],
+        )
+        lag = GaugeMetricFamily(
+            "qma_frontier_lag_seconds", "The log's now minus its frontier, in log time.", labels=["partition"]
+        )
+        for engine in engines:
+            if engine.frontier_ns is not None:
+                labels = [str(engine.partition)]
+                frontier.add_metric(labels, engine.frontier_ns / SECOND_NS)
+                lag.add_metric(labels, max(0, engine.now_ns - engine.frontier_ns) / SECOND_NS)
+        yield frontier
+        yield lag
+        now_s = time.monotonic()
+        ages = {partition: now_s - at_s for partition, at_s in self._view.checkpoint_at_s.items()}
+        yield _by_partition("qma_checkpoint_age_seconds", "Time since the last checkpoint.", ages)
+        yield _by_partition(
+            "qma_checkpoint_duration_seconds", "How long the last checkpoint took.", self._view.checkpoint_duration_s
+        )
+        yield _by_partition("qma_log_lag_records", "Records of the log not yet applied.", self._view.log_lag)
+
+
+class IngestCollector(Collector):
+    """What an ingest process has read and sent."""
+
+    def __init__(self, view: IngestView) -> None:
+        self._view = view
+
+    def collect(self) -> Iterator[Metric]:
+        """Yields every family."""
+        view = self._view
+        for name, text, value in (
+            ("messages", "Source messages acknowledged in the log.", view.messages),
+            ("rows", "Rows sent to the log.", view.rows),
+            ("records", "Log records sent.", view.records),
+            ("bytes", "Bytes of these records.", view.bytes),
+            ("cycles", "Cycles committed.", view.cycles),
+            ("commits_rejected", "Commits that a rebalance rejected; the next owner replays.", view.commits_rejected),
+            ("lost_offsets", "Source offsets that expired before they were read.", view.lost_offsets),
+        ):
+            yield CounterMetricFamily(f"qma_ingest_{name}", text, value=value)
+        lag = GaugeMetricFamily(
+            "qma_ingest_lag_messages", "Messages of a source not yet read.", labels=["topic", "partition"]
+        )
+        for source, messages in sorted(view.lag.items()):
+            lag.add_metric(source.rsplit("/", 1), messages)
+        yield lag
+        if view.committed_at_s is not None:
+            age_s = time.monotonic() - view.committed_at_s
+            yield GaugeMetricFamily("qma_ingest_commit_age_seconds", "Time since the last commit.", value=age_s)
+
+
+def _by_partition(name: str, text: str, values: Mapping[int, float]) -> Metric:
+    family = GaugeMetricFamily(name, text, labels=["partition"])
+    for partition, value in sorted(values.items()):
+        family.add_metric([str(partition)], value)
+    return family
+
+
+_SLO = ["service", "objective"]
+
+
+def _objectives(events: list[SliEvent]) -> Iterator[Metric]:
+    target = GaugeMetricFamily("qma_objective_target_ratio", "The objective's target.", labels=_SLO)
+    ratio = GaugeMetricFamily(
+        "qma_sli_ratio", "Good ÷ total; absent without data: no data is not good data.", labels=[*_SLO, "window"]
+    )
+    events_total = GaugeMetricFamily(
+        "qma_sli_events", "Events received in the window, unweighted.", labels=[*_SLO, "window"]
+    )
+    coverage = GaugeMetricFamily(
+        "qma_window_coverage_ratio", "Share of the window's minutes that were read whole.", labels=_SLO
+    )
+    budget = GaugeMetricFamily(
+        "qma_error_budget_remaining_ratio",
+        "Error budget left, as bounds; they are equal once the window is covered.",
+        labels=[*_SLO, "bound"],
+    )
+    burn = GaugeMetricFamily(
+        "qma_burn_rate", "Error ratio ÷ (1 − target); absent without data.", labels=[*_SLO, "window"]
+    )
+    for event in sorted(events, key=lambda e: (e.objective.service, e.objective.name)):
+        slo = [event.objective.service, event.objective.name]
+        target.add_metric(slo, float(event.objective.target_ratio))
+        for window, sli in (("1m", event.minute_sli), (duration(event.objective.window_minutes), event.window_sli)):
+            events_total.add_metric([*slo, window], sli.n)
+            if sli.ratio is not None:
+                ratio.add_metric([*slo, window], sli.ratio)
+        coverage.add_metric(slo, event.coverage)
+        for bound, left in (("min", event.budget.remaining_min_ratio), ("max", event.budget.remaining_max_ratio)):
+            if left is not None:
+                budget.add_metric([*slo, bound], left)
+        for minutes, rate in event.burn_rates:
+            if rate is not None:
+                burn.add_metric([*slo, duration(minutes)], rate)
+    yield from (target, ratio, events_total, coverage, budget, burn)
+
+
+def _alerts(engines: Iterable[Engine]) -> Metric:
+    family = GaugeMetricFamily(
+        "qma_alert_firing", "1 while a burn-rate alert fires, else 0.", labels=[*_SLO, "severity", "rule"]
+    )
+    for engine in engines:
+        for key, service in sorted(engine.services.items()):
+            for objective in service.objectives:
+                alerts = service.states[objective.digest].alerts
+                for rule in rules_for(objective.window_minutes):
+                    firing = alerts.get(rule.name) is AlertState.FIRING
+                    family.add_metric([key, objective.name, rule.severity, rule.name], float(firing))
+    return family
+
+
+def _certificates(engines: Iterable[Engine]) -> Metric:
+    family = GaugeMetricFamily(
+        "qma_certificate_state",
+        "1 for the state that the newest certificate of a version is in, else 0.",
+        labels=["service", "version", "state"],
+    )
+    for engine in engines:
+        for key, service in sorted(engine.services.items()):
+            newest = {c.version: c for c in sorted(service.certificates.values(), key=lambda c: c.began_minute)}
+            for version, certificate in sorted(newest.items()):
+                for state in CertificateState:
+                    family.add_metric([key, version, state], float(certificate.state is state))
+    return family
+
+
+def _ledger(engines: Iterable[Engine]) -> Iterator[Metric]:
+    labels = ["topic", "partition"]
+    totals: dict[str, Counter[tuple[str, str]]] = {
+        name: Counter() for name in ("received", "counted", "duplicate", "late", "replayed")
+    }
+    rejected: Counter[tuple[str, str, str]] = Counter()
+    for engine in engines:
+        for account in engine.ledger.sources.values():
+            where = (account.topic, str(engine.partition))
+            for name, total in totals.items():
+                total[where] += getattr(account, name)
+            for reason, items in account.rejected.items():
+                rejected[(*where, reason)] += items
+    for name, total in totals.items():
+        family = CounterMetricFamily(f"qma_items_{name}", _LEDGER_TEXT[name], labels=labels)
+        for where, items in sorted(total.items()):
+            family.add_metric(where, items)
+        yield family
+    family = CounterMetricFamily("qma_items_rejected", "Items refused, by reason.", labels=[*labels, "reason"])
+    for refused, items in sorted(rejected.items()):
+        family.add_metric(refused, items)
+    yield family
+
+
+_LEDGER_TEXT = {
+    "received": "Items received from the sources.",
+    "counted": "Items applied to state.",
+    "duplicate": "Items that the producer sent twice.",
+    "late": "Items whose minute had left the rings.",
+    "replayed": "Items that our own replay repeated; outside the equation.",
+}
