@@ -20,7 +20,7 @@ from stream.core.columns import decode_table, encode_table
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
-from stream.core.engine.state import SERIES, VERSIONS, Changes, SeriesKey, State, StoredSpan
+from stream.core.engine.state import SERIES, VERSIONS, Changes, Incarnation, SeriesKey, State, StoredSpan
 from stream.core.errors import IncompatibleError
 from stream.core.service_key import partition_of
 from stream.core.sketch import Sketches
@@ -140,7 +140,8 @@ def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.next_minute = manifest["next_minute"]
     state.clocks = Clocks.load(manifest["clocks"])
     state.ledger = Ledger.load(manifest["ledger"])
-    state.sequences = {name: (sequence, seen_ns) for name, sequence, seen_ns in manifest["sequences"]}
+    state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
+    state.forgot_incarnations = manifest["forgot_incarnations"]
 
 
 def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
@@ -174,7 +175,8 @@ def _manifest(state: State) -> bytes:
                 "next_minute": state.next_minute,
                 "clocks": state.clocks.dump(),
                 "ledger": state.ledger.dump(),
-                "sequences": [(name, *state.sequences[name]) for name in sorted(state.sequences)],
+                "incarnations": [(name, i.sequence, i.progress_ns) for name, i in state.incarnations.items()],
+                "forgot_incarnations": state.forgot_incarnations,
                 "chunks": len(state.stored),
             }
         )

@@ -36,8 +36,14 @@ class Clocks:
         if source in self.until_ns:
             self.gap_from_ns.setdefault(source, self.until_ns[source])
 
-    def progress(self, record: LogRecord, time_ns: int) -> None:
-        """Takes in a record's progress section."""
+    def progress(self, record: LogRecord, acknowledged_ns: int | None) -> None:
+        """Takes in a record's progress section.
+
+        Args:
+            record: A record with progress.
+            acknowledged_ns: Append time of the same process's progress record before this one; None for its first. A
+                source's end was asked for after that one was acknowledged, so one read to its end was read up to there.
+        """
         assert record.progress is not None
         for topic, partitions in record.progress.topic_partitions.items():
             self.topic_partitions[topic] = max(self.topic_partitions.get(topic, 0), partitions)
@@ -47,8 +53,8 @@ class Clocks:
                 self._advance(source, min(entry.until_ns, self.now_ns))
             if entry.began_ns is not None:
                 self.began_ns.setdefault(source, entry.began_ns)
-            if entry.at_end:
-                self._advance(source, time_ns)
+            if entry.at_end and acknowledged_ns is not None:
+                self._advance(source, acknowledged_ns)
 
     def _advance(self, source: SourceName, until_ns: int) -> None:
         self.until_ns[source] = max(self.until_ns.get(source, until_ns), until_ns)

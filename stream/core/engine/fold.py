@@ -16,7 +16,7 @@ from stream.core.engine.chunks import Checkpoint
 from stream.core.engine.close import close_minutes, expire
 from stream.core.engine.ledger import Ledger, SourceLedger
 from stream.core.engine.services import Service
-from stream.core.engine.state import SERIES, VERSIONS, State, StoredSpan
+from stream.core.engine.state import SERIES, VERSIONS, Incarnation, State, StoredSpan
 from stream.core.engine.tally import tally
 from stream.core.errors import IncompatibleError
 from stream.core.events import DeadLetter, Output, SliEvent
@@ -33,8 +33,8 @@ FUTURE_AFTER_NS = 5 * MINUTE_NS
 UNKNOWN_FRONTIER_SPAN_NS = 8 * DAY_NS
 """Before the frontier is known, rows this much older than `now` are late: it bounds the minute ring."""
 
-FORGET_INCARNATION_NS = DAY_NS
-"""An ingest process writes every second; one silent for a day has lost its sources to another."""
+INCARNATIONS_MAX = 1024
+"""Ingest processes remembered, the longest silent forgotten first. Each live one writes every second."""
 
 SKETCHED_KINDS = (Kind.SERVER, Kind.CONSUMER)
 
@@ -121,8 +121,7 @@ class Engine:
         record = decode_record(value)
         state.log_offset = offset
         state.clocks.tick(time_ns)
-        if not self._in_sequence(record):
-            return []
+        acknowledged_ns = self._in_sequence(record, time_ns)
         outputs: list[Output] = []
         if record.config is not None:
             outputs += apply_config(state, record.config_version, record.config)
@@ -134,31 +133,33 @@ class Engine:
         _cover(state, record)
         if record.progress is not None:
             _apply_losses(state, record)
-            state.clocks.progress(record, time_ns)
+            state.clocks.progress(record, acknowledged_ns)
             state.clocks.move_frontier(state.topics)
             outputs += close_minutes(state)
         outputs += expire(state)
         return outputs
 
-    def _in_sequence(self, record: LogRecord) -> bool:
-        """Checks that no record of an incarnation is missing. Returns whether the record is to be applied.
+    def _in_sequence(self, record: LogRecord, time_ns: int) -> int | None:
+        """Checks that no record of an incarnation is missing. Returns the time of its progress record before this one.
 
-        A process silent for a day was replaced long ago: what it had read it never committed, so whoever took over
-        has sent it, and its leftover records are ignored.
+        Only as many incarnations are remembered as can be alive at once. One that was forgotten and still writes
+        starts its count anew: what it sent before stands before it in the log.
         """
-        state, now_ns = self.state, self.state.clocks.now_ns
-        for name in [n for n, (_, seen) in state.sequences.items() if seen < now_ns - FORGET_INCARNATION_NS]:
-            del state.sequences[name]
-        last = state.sequences.get(record.incarnation)
-        if last is None and record.sequence > 0:
-            return False
-        expected = 0 if last is None else last[0] + 1
-        assert record.sequence == expected, (
-            f"ingest {record.incarnation} sent record {record.sequence} of partition {state.partition} "
-            f"where {expected} was due: a record was lost or reordered"
-        )
-        state.sequences[record.incarnation] = (record.sequence, now_ns)
-        return True
+        state = self.state
+        last = state.incarnations.pop(record.incarnation, None)
+        if last is not None or not state.forgot_incarnations:
+            expected = 0 if last is None else last.sequence + 1
+            assert record.sequence == expected, (
+                f"ingest {record.incarnation} sent record {record.sequence} of partition {state.partition} "
+                f"where {expected} was due: a record was lost or reordered"
+            )
+        before_ns = last.progress_ns if last is not None else None
+        progress_ns = time_ns if record.progress is not None else before_ns
+        state.incarnations[record.incarnation] = Incarnation(record.sequence, progress_ns)
+        while len(state.incarnations) > INCARNATIONS_MAX:
+            del state.incarnations[next(iter(state.incarnations))]
+            state.forgot_incarnations = True
+        return before_ns
 
     def _check_pipeline(self, record: LogRecord) -> None:
         bundle = self.state.bundle

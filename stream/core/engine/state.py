@@ -26,6 +26,14 @@ class StoredSpan:
     span: Span
 
 
+@dataclass(frozen=True, slots=True)
+class Incarnation:
+    """What is remembered of an ingest process: its last record here, and the append time of its last progress."""
+
+    sequence: int
+    progress_ns: int | None
+
+
 @dataclass(slots=True)
 class Changes:
     """What changed since the last checkpoint."""
@@ -52,7 +60,8 @@ class State:
         self.next_minute: int | None = None
         self.clocks = Clocks()
         self.ledger = Ledger()
-        self.sequences: dict[str, tuple[int, int]] = {}
+        self.incarnations: dict[str, Incarnation] = {}  # the longest silent first
+        self.forgot_incarnations = False
         self.services: dict[str, Service] = {}
         self.cells: dict[str, Cells[SeriesKey]] = {
             SERIES: Cells(SERIES_RINGS),

@@ -1,0 +1,1 @@
+"""Files and environment in, frozen specifications out. Everything that is wrong is reported at once."""

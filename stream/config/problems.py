@@ -1,0 +1,98 @@
+"""What is wrong in a file, where, and how to fix it. Problems are collected, so one run shows all of them."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from stream.core.errors import ConfigError
+
+SHOWN_MAX = 200
+"""Lines shown at once. Nobody reads more, and a hostile file must not make a message of megabytes."""
+
+QUOTED_CHARACTERS_MAX = 60
+SUGGESTED_CHARACTERS_MAX = 64
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Position:
+    """A place in a file. Lines and columns count from 1, as editors do; columns count characters."""
+
+    line: int
+    column: int
+
+
+FILE_START = Position(1, 1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Problem:
+    """One thing that is wrong in a file.
+
+    Args:
+        file: The file as the operator named it.
+        position: Where in the file.
+        path: The field, for example `spec.objectives[0].target`, or what could not be read.
+        message: What is wrong, a semicolon, and how to fix it. One line.
+    """
+
+    file: str
+    position: Position
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.position.line}:{self.position.column}: {self.path}: {self.message}"
+
+
+def refuse_if_any(problems: Sequence[Problem]) -> None:
+    """Raises one error with a line per problem, in the order of the files and of the lines in them.
+
+    Args:
+        problems: Found problems; those of the file that was read first come first.
+
+    Raises:
+        ConfigError: When there is a problem.
+    """
+    if not problems:
+        return
+    order = {file: i for i, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
+    ordered = sorted(problems, key=lambda problem: (order[problem.file], problem.position))
+    lines = list(dict.fromkeys(str(problem) for problem in ordered))
+    if len(lines) > SHOWN_MAX:
+        lines[SHOWN_MAX:] = [f"and {len(lines) - SHOWN_MAX} further problems; fix these first"]
+    raise ConfigError("\n".join(lines))
+
+
+def quoted(text: str) -> str:
+    """Returns `text` in backquotes as `shown` shows it."""
+    return f"`{shown(text)}`"
+
+
+def shown(text: str) -> str:
+    """Returns `text` on one line: control characters escaped, cut after 60 characters."""
+    cut = text[:QUOTED_CHARACTERS_MAX]
+    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
+    return f"{escaped}…" if len(text) > len(cut) else escaped
+
+
+def nearest(word: str, known: Iterable[str], *, ratio_min: float = 0.6) -> str | None:
+    """Returns the entry of `known` that `word` is most likely a misspelling of, or None.
+
+    Args:
+        word: What was written.
+        known: What could have been meant.
+        ratio_min: Least similarity, from 0 to 1.
+    """
+    if len(word) > SUGGESTED_CHARACTERS_MAX:
+        return None
+    lowered = {entry.lower(): entry for entry in known}
+    match = difflib.get_close_matches(word.lower(), lowered, n=1, cutoff=ratio_min)
+    return lowered[match[0]] if match else None
+
+
+def either(words: Iterable[str]) -> str:
+    """Returns `a`, `b` or `c`."""
+    listed = [f"`{word}`" for word in words]
+    return listed[0] if len(listed) == 1 else f"{', '.join(listed[:-1])} or {listed[-1]}"
