@@ -67,7 +67,8 @@ def _expect_known_internals() -> None:
 
 
 def _raise_top_level_offset_fetch_errors() -> None:
-    # aiokafka up to 0.14 (read in 0.14.0). From OffsetFetch version 2 on, NOT_COORDINATOR (16), COORDINATOR_LOAD_IN_PROGRESS
+    # aiokafka up to 0.14 (read in 0.14.0). From OffsetFetch version 2 on, NOT_COORDINATOR (16),
+    # COORDINATOR_LOAD_IN_PROGRESS
     # (14) and COORDINATOR_NOT_AVAILABLE (15) come as the response's own error with an empty list of
     # partitions. aiokafka reads only the list: "nothing committed", so the reset policy applies. Seen as: a
     # consumer that starts anew while coordinators move (two of three lookups were wrong then); with

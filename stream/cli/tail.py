@@ -1,0 +1,124 @@
+"""`qma tail TOPIC`: follows an output topic as its readers see it, one readable line an event."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import orjson
+
+from stream.cli.connection import Connection, add_arguments, connected
+from stream.core.errors import ConfigError
+from stream.kafka.clients import TopicPartition, assigned_reader, stop
+from stream.kafka.topic_ids import describe
+
+Data = dict[str, Any]
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    text = "follow an output topic, read_committed, one line an event"
+    parser = commands.add_parser("tail", help=text, description=text)
+    add_arguments(parser)
+    parser.add_argument("topic", metavar="TOPIC", choices=sorted(_LINES), help=", ".join(sorted(_LINES)))
+    parser.add_argument("--from-beginning", action="store_true", help="start with the oldest event")
+    parser.add_argument("--max", type=int, metavar="N", help="end after N events")
+    parser.add_argument("--json", action="store_true", help="print the events as they are")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with connected(arguments) as connection:
+        asyncio.run(_follow(connection, arguments))
+    return 0
+
+
+async def _follow(connection: Connection, arguments: argparse.Namespace) -> None:
+    topic = f"{connection.prefix}{arguments.topic}"
+    reader = await assigned_reader(connection.bootstrap)
+    try:
+        found = await describe(reader, [topic])
+        if topic not in found:
+            raise ConfigError(f"no topic {topic}; create the pipeline's topics with `qma topics apply`")
+        partitions = [TopicPartition(topic, number) for number in range(found[topic].partitions)]
+        reader.assign(partitions)
+        await (reader.seek_to_beginning if arguments.from_beginning else reader.seek_to_end)(*partitions)
+        shown = 0
+        while arguments.max is None or shown < arguments.max:
+            for records in (await reader.getmany(timeout_ms=500)).values():
+                for record in records[: None if arguments.max is None else arguments.max - shown]:
+                    assert record.value is not None
+                    print(record.value.decode() if arguments.json else line(arguments.topic, record.value))
+                    shown += 1
+            sys.stdout.flush()
+    finally:
+        await stop(reader)
+
+
+def line(topic: str, value: bytes) -> str:
+    """Returns an event of an output topic as one readable line."""
+    event = orjson.loads(value)
+    return f"{event['time']} {_LINES[topic](event['data'])}"
+
+
+def _sli(data: Data) -> str:
+    if "centroids" in data:
+        return f"{data['service']} sketch of {sum(c['c'] for c in data['centroids']):g} durations"
+    minute, window = data["minute"], data["window"]
+    flags = "".join(f" [{name}]" for name, on in data["flags"].items() if on)
+    left = _bounds(data["budget"]["remaining_min_ratio"], data["budget"]["remaining_max_ratio"])
+    revision = f" revision {data['revision']}" if data["revision"] else ""
+    return (
+        f"{data['service']} {data['objective']}: minute {_ratio(minute['ratio'])} of {minute['n']}, "
+        f"window {_ratio(window['ratio'])} (target {data['target']}, {window['coverage_ratio']:.2%} covered), "
+        f"budget left {left}{revision}{flags}"
+    )
+
+
+def _burn_rate(data: Data) -> str:
+    return f"{data['severity'].upper()} {data['state']} {data['service']} {data['objective']}: {data['explanation']}"
+
+
+def _certificate(data: Data) -> str:
+    parts = [f"{data['service']} {data['version'] or '(no version)'}: {data['state']}"]
+    if data["state"] == "issued":
+        parts.append(f"until {data['valid_until']}, confidence {data['confidence']:.0%}")
+    if data["revoked_by"]:
+        parts.append(f"the evidence turned on {', '.join(data['revoked_by'])}")
+    parts += _pending(data)
+    return "; ".join(parts)
+
+
+def _pending(data: Data) -> Iterator[str]:
+    for entry in data["reasons"]:
+        yield f"{entry['reason']}: {entry['explanation']}"
+    for objective in data["objectives"]:
+        if data["state"] == "pending" and not objective["decided"]:
+            minutes = objective["minutes_until_decidable"]
+            when = f"about {minutes} min at this rate" if minutes is not None else "no traffic"
+            yield f"{objective['objective']} needs {objective['needs_failure_free_events']} more good requests, {when}"
+
+
+def _dead_letter(data: Data) -> str:
+    return f"{data['position']}: {data['items']} item(s) rejected, {data['reason']}: {data['detail']}"
+
+
+def _ratio(ratio: float | None) -> str:
+    return "no data" if ratio is None else f"{ratio:.4%}"
+
+
+def _bounds(low: float | None, high: float | None) -> str:
+    if low is None or high is None:
+        return "unknown"
+    return f"{high:.1%}" if low == high else f"{low:.1%} to {high:.1%}"
+
+
+_LINES: dict[str, Callable[[Data], str]] = {
+    "sli": _sli,
+    "burn-rate": _burn_rate,
+    "certificate": _certificate,
+    "deadletter": _dead_letter,
+}

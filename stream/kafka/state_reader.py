@@ -1,0 +1,61 @@
+"""Reads checkpoints from outside, as a reader of committed records: nothing is fenced, nothing is claimed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from stream.core.engine.chunks import MANIFEST, ledger_of
+from stream.core.engine.ledger import Ledger
+from stream.kafka.clients import TopicPartition, assigned_reader, stop
+
+
+async def read_ledgers(bootstrap: str, topic: str, partitions: int) -> list[Ledger]:
+    """Returns the accounts of every partition at its last checkpoint; empty ones where there is none yet.
+
+    Args:
+        bootstrap: `HOST:PORT[,HOST:PORT…]`.
+        topic: The state topic.
+        partitions: Its number of partitions.
+
+    Raises:
+        UnavailableError: When no broker answers.
+    """
+    latest = await read_latest(bootstrap, topic, range(partitions), {MANIFEST})
+    return [ledger_of(latest[p][MANIFEST]) if MANIFEST in latest[p] else Ledger() for p in range(partitions)]
+
+
+async def read_latest(
+    bootstrap: str, topic: str, partitions: Collection[int], keys: Collection[bytes] | None = None
+) -> dict[int, dict[bytes, bytes]]:
+    """Returns the latest committed value of each key, by partition; deleted keys are left out.
+
+    Args:
+        bootstrap: `HOST:PORT[,HOST:PORT…]`.
+        topic: The state topic.
+        partitions: Partitions to read.
+        keys: Keys to keep; None: all.
+    """
+    latest: dict[int, dict[bytes, bytes]] = {number: {} for number in partitions}
+    reader = await assigned_reader(bootstrap)
+    try:
+        assigned = [TopicPartition(topic, number) for number in partitions]
+        reader.assign(assigned)
+        await reader.seek_to_beginning(*assigned)
+        ends = await reader.end_offsets(assigned)
+        behind = {partition for partition in assigned if ends[partition]}
+        while behind:
+            for partition, records in (await reader.getmany(*behind, timeout_ms=200)).items():
+                for record in records:
+                    if record.key is not None and (keys is None or record.key in keys):
+                        _keep(latest[partition.partition], record.key, record.value)
+            behind = {partition for partition in behind if await reader.position(partition) < ends[partition]}
+    finally:
+        await stop(reader)
+    return latest
+
+
+def _keep(values: dict[bytes, bytes], key: bytes, value: bytes | None) -> None:
+    if value is None:
+        values.pop(key, None)
+    else:
+        values[key] = value
