@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stream import __version__
-from stream.cli import apply, demo, ledger, tail, topics, worker
+from stream.cli import apply, demo, ledger, send, tail, topics, worker
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 
 EXIT_OK = 0
@@ -20,7 +20,7 @@ EXIT_INTERNAL = 70
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
 
-_COMMANDS = (demo, topics, apply, worker, tail, ledger)
+_COMMANDS = (demo, topics, apply, worker, send, tail, ledger)
 
 
 class _Parser(argparse.ArgumentParser):

@@ -39,6 +39,9 @@ COLUMNS = len(Column)
 class RingSpec:
     """The shape of a ring: periods of `period_minutes`, kept for `retention_minutes` behind the closed minutes.
 
+    Late rows correct minutes up to 6 h old, and a correction sums a window that ends there: the two finer rings reach
+    that much further back than the windows that are summed from them.
+
     `span_periods` periods are stored together in one chunk: an old span is written once.
     """
 
@@ -48,8 +51,10 @@ class RingSpec:
     span_periods: int
 
 
-MINUTE_RING = RingSpec(name="1m", period_minutes=1, retention_minutes=6 * HOUR_MINUTES + 30, span_periods=60)
-TEN_MINUTE_RING = RingSpec(name="10m", period_minutes=10, retention_minutes=3 * DAY_MINUTES, span_periods=36)
+MINUTE_RING = RingSpec(name="1m", period_minutes=1, retention_minutes=13 * HOUR_MINUTES, span_periods=60)
+TEN_MINUTE_RING = RingSpec(
+    name="10m", period_minutes=10, retention_minutes=3 * DAY_MINUTES + 13 * HOUR_MINUTES, span_periods=36
+)
 HOUR_RING = RingSpec(name="1h", period_minutes=60, retention_minutes=100 * DAY_MINUTES, span_periods=24)
 VERSION_HOUR_RING = RingSpec(name="1h", period_minutes=60, retention_minutes=7 * DAY_MINUTES, span_periods=24)
 
@@ -74,6 +79,7 @@ class Ring:
         self.spec = spec
         self.base = 0
         self.top = 0  # exclusive; base == top: nothing was added yet
+        self.floor: int | None = None  # periods below were forgotten; None before the first was
         slots = spec.retention_minutes // spec.period_minutes + 16
         self.data = np.zeros((COLUMNS, series_capacity, slots), np.int64)
 
@@ -114,13 +120,11 @@ class Ring:
 
     def retire(self, minute: int) -> None:
         """Forgets the periods that lie wholly before `minute`."""
-        base = minute // self.spec.period_minutes
-        if base <= self.base:
-            return
-        gone = np.arange(self.base, min(base, self.top))
+        floor = minute // self.spec.period_minutes
+        self.floor = floor if self.floor is None else max(floor, self.floor)
+        gone = np.arange(self.base, min(floor, self.top))
         self.data[:, :, gone % self.capacity] = 0
-        self.base = base
-        self.top = max(self.top, base)
+        self.base, self.top = max(self.base, floor), max(self.top, floor)
 
     def sum(self, first: int, last: int) -> Array:
         """Returns int64[COLUMNS, series]: the sums over periods [first, last)."""
@@ -199,7 +203,7 @@ class Cells(Generic[Key]):
         minutes, tens, hours = self.rings
         if length_minutes <= 6 * HOUR_MINUTES:
             return minutes.sum(start, end_minute)
-        coarse = tens if length_minutes <= tens.spec.retention_minutes else hours
+        coarse = tens if length_minutes <= 3 * DAY_MINUTES else hours
         whole = end_minute // coarse.spec.period_minutes
         older = coarse.sum(start // coarse.spec.period_minutes, whole)
         return older + minutes.sum(whole * coarse.spec.period_minutes, end_minute)
@@ -220,7 +224,7 @@ class Cells(Generic[Key]):
     def is_retired(self, span: Span) -> bool:
         """Returns whether every period of a span has been forgotten."""
         ring = self.rings[span.ring]
-        return (span.number + 1) * ring.spec.span_periods <= ring.base
+        return ring.floor is not None and (span.number + 1) * ring.spec.span_periods <= ring.floor
 
     def read_span(self, span: Span, keys: Sequence[Key]) -> tuple[Array, Array, Array]:
         """Returns (position in `keys` int64[n], period int64[n], values int64[COLUMNS, n]) of the non-zero cells."""
@@ -234,11 +238,14 @@ class Cells(Generic[Key]):
         return position, periods[offset], block[:, position, offset]
 
     def write_span(self, span: Span, keys: Sequence[Key], position: Array, period: Array, values: Array) -> None:
-        """Puts back what `read_span` returned."""
+        """Puts back what `read_span` returned, but for periods forgotten since."""
+        floor = self.rings[span.ring].floor
+        if floor is not None:
+            kept = period >= floor
+            position, period, values = position[kept], period[kept], values[:, kept]
         if not len(position):
             return
-        ring = self.rings[span.ring]
-        ring.include(int(period.min()), int(period.max()))
+        self.rings[span.ring].include(int(period.min()), int(period.max()))
         rows = np.array([self.series(key) for key in keys], np.int64)
         ring = self.rings[span.ring]
         ring.data[:, rows[position], period % ring.capacity] = values

@@ -78,7 +78,7 @@ class Rows:
 
     Shapes: every array has `n` elements. `source` int16 (index into the source table), `offset` int64, `service` and
     `version` int32 (indices into `services`, `versions`), `kind` int8, `status` int8, `code` int16, `error_type` int32
-    (index into `error_types`; entry 0 is the empty string for none), `end_ns` int64, `duration_ns` int64 (0 or more),
+    (index into `error_types`; the empty string for none), `end_ns` int64, `duration_ns` int64 (0 or more),
     `count` int64 (events in this row), `weight` int64 (adjusted count of the whole row in 2^-16), `flags` uint8.
 
     `services` holds service keys; `versions` holds `service.version`, the empty string for none.
@@ -231,7 +231,7 @@ def decode_rows(data: bytes | memoryview) -> Rows:
     Raises:
         DecodeError: When the bytes are no such stream.
     """
-    batch = decode_table(data)
+    batch = decode_table(data, _ROWS_SCHEMA)
     columns: dict[str, Any] = {}
     for name, dtype in Rows.DTYPES.items():
         column = batch.column(name)
@@ -257,7 +257,7 @@ def decode_receipts(data: bytes | memoryview) -> Receipts:
     Raises:
         DecodeError: When the bytes are no such stream.
     """
-    batch = decode_table(data)
+    batch = decode_table(data, _RECEIPTS_SCHEMA)
     columns: dict[str, Any] = {}
     for name, dtype in Receipts.DTYPES.items():
         column = batch.column(name)
@@ -281,17 +281,46 @@ def encode_table(arrays: Mapping[str, pa.Array]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def decode_table(data: bytes | memoryview) -> pa.RecordBatch:
-    """Returns the one record batch of an Arrow IPC stream.
+def decode_table(data: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
+    """Returns the one record batch of an Arrow IPC stream, checked: its schema, and every index and offset in it.
 
     Raises:
         DecodeError: When the bytes are no such stream.
     """
     try:
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
-            return reader.read_next_batch()
-    except (pa.ArrowInvalid, StopIteration, OSError) as error:
+            batch = reader.read_next_batch()
+        batch.validate(full=True)  # unchecked indices would read outside the buffers
+    except (pa.ArrowException, StopIteration, OSError, ValueError) as error:
         raise DecodeError("corrupt_columns", f"not an Arrow IPC stream with a record batch: {error}") from error
+    if not batch.schema.equals(schema):
+        raise DecodeError("corrupt_columns", f"columns are {batch.schema.names}, expected {schema.names}")
+    for name, column in zip(schema.names, batch.columns, strict=True):
+        if name not in _NULLABLE and (column.null_count or _has_null_words(column)):
+            raise DecodeError("corrupt_columns", f"column {name} has nulls")
+    return batch
 
+
+def _has_null_words(column: pa.Array) -> bool:
+    return isinstance(column, pa.DictionaryArray) and column.dictionary.null_count > 0
+
+
+_NULLABLE = ("digest", "detail")
+
+
+WORDS = pa.dictionary(pa.int32(), pa.string())
+"""Type of a column of repeated strings."""
+
+_ROWS_SCHEMA = pa.schema(
+    [(name, WORDS if name in Rows.DICTIONARIES else pa.type_for_alias(dtype)) for name, dtype in Rows.DTYPES.items()]
+)
+_RECEIPTS_SCHEMA = pa.schema(
+    [
+        *((name, pa.type_for_alias(dtype)) for name, dtype in Receipts.DTYPES.items() if name != "reason"),
+        ("reason", pa.dictionary(pa.int16(), pa.string())),
+        ("digest", pa.binary()),
+        ("detail", pa.string()),
+    ]
+)
 
 assert {f.name for f in fields(Rows)} == {*Rows.DTYPES, *Rows.DICTIONARIES.values()}

@@ -148,7 +148,13 @@ def decode_record(data: bytes) -> LogRecord:
         DecodeError: When it is no log record at all.
     """
     header, position = _header(data)
-    view = memoryview(data)
+    try:
+        return _decode_sections(header, memoryview(data), position)
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
+        raise DecodeError("corrupt_record", f"the header or the progress is not as it should be: {error!r}") from error
+
+
+def _decode_sections(header: dict[str, Any], view: memoryview, position: int) -> LogRecord:
     bodies: dict[str, memoryview] = {}
     for name, length in header["sections"].items():
         if name not in _SECTIONS:
@@ -157,8 +163,8 @@ def decode_record(data: bytes) -> LogRecord:
             )
         bodies[name] = view[position : position + length]
         position += length
-    if position != len(data):
-        raise DecodeError("corrupt_record", f"sections end at byte {position} of {len(data)}")
+    if position != len(view):
+        raise DecodeError("corrupt_record", f"sections end at byte {position} of {len(view)}")
     return LogRecord(
         generation=header["generation"],
         partitions=header["partitions"],

@@ -1,7 +1,7 @@
 """The service key: routing key, state key, output key and part of every id.
 
 `environment/namespace/name`, with `-` for an absent namespace and `unknown` for an absent environment. `/` and `%`
-inside a part are percent-encoded, so a key splits in exactly one way.
+inside a part, and a namespace that is literally `-`, are percent-encoded, so a key splits in exactly one way.
 """
 
 UNKNOWN_ENVIRONMENT = "unknown"
@@ -13,7 +13,7 @@ def service_key(environment: str | None, namespace: str | None, name: str | None
     return "/".join(
         (
             _escape(environment or UNKNOWN_ENVIRONMENT),
-            _escape(namespace or ABSENT_NAMESPACE),
+            "%2D" if namespace == ABSENT_NAMESPACE else _escape(namespace or ABSENT_NAMESPACE),
             _escape(name or "unknown_service"),
         )
     )
@@ -34,7 +34,7 @@ def _escape(part: str) -> str:
 
 
 def _unescape(part: str) -> str:
-    return part.replace("%2F", "/").replace("%25", "%")
+    return part.replace("%2D", "-").replace("%2F", "/").replace("%25", "%")
 
 
 def partition_of(key: str, partitions: int) -> int:

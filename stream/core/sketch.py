@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import orjson
 from fastdigest import TDigest
 
 from stream.core.columns import Array
@@ -55,34 +56,34 @@ class Sketches:
         """Adds finite durations in seconds to a minute that is not closed."""
         self._open.setdefault(minute, _Open()).add(durations_s)
 
-    def close(self, minute: int) -> TDigest | None:
-        """Closes a minute and returns its digest; None where it had no values. Drops what is older."""
+    def close(self, minute: int) -> tuple[TDigest | None, list[int]]:
+        """Closes a minute. Returns its digest, None where it had no values, and the minutes that are no longer open."""
+        closed = sorted(m for m in self._open if m <= minute)
         digest = None
-        for old in sorted(m for m in self._open if m <= minute):
+        for old in closed:
             filling = self._open.pop(old)
             filling.fold()
             digest = filling.digest if old == minute else None
-        return digest
+        return digest, closed
 
-    def dump(self) -> dict[str, Any]:
-        """Returns the state as plain lists and numbers; `load` gives back an equal one."""
-        return {
-            str(m): {
-                "values": np.concatenate(o.values).tolist() if o.values else [],
-                "digest": o.digest.to_dict() if o.digest is not None else None,
-            }
-            for m, o in sorted(self._open.items())
-        }
+    def minutes(self) -> list[int]:
+        """Returns the open minutes in order."""
+        return sorted(self._open)
 
-    @classmethod
-    def load(cls, body: dict[str, Any]) -> Sketches:
-        """Returns the state that `dump` wrote."""
-        sketches = cls()
-        for minute, entry in body.items():
-            values = [np.array(entry["values"], np.float64)] if entry["values"] else []
-            digest = TDigest.from_dict(entry["digest"]) if entry["digest"] is not None else None
-            sketches._open[int(minute)] = _Open(values, len(entry["values"]), digest)
-        return sketches
+    def dump(self, minute: int) -> bytes:
+        """Returns an open minute: a JSON line with the digest of full buffers, then the buffered float64 values."""
+        filling = self._open[minute]
+        head = orjson.dumps(filling.digest.to_dict() if filling.digest is not None else None)
+        values = np.concatenate(filling.values) if filling.values else np.empty(0)
+        return head + b"\n" + values.astype("<f8").tobytes()
+
+    def load(self, minute: int, data: bytes) -> None:
+        """Takes back an open minute that `dump` wrote."""
+        head, _, values = data.partition(b"\n")
+        body: dict[str, Any] | None = orjson.loads(head)
+        buffered = np.frombuffer(values, "<f8")
+        digest = TDigest.from_dict(body) if body is not None else None
+        self._open[minute] = _Open([buffered] if len(buffered) else [], len(buffered), digest)
 
 
 def quantiles(digest: TDigest | None) -> dict[str, float] | None:

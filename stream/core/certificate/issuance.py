@@ -88,6 +88,7 @@ class Certificate:
     issued_ns: int | None = None
     expires_ns: int | None = None
     ended_ns: int | None = None
+    ended_by: Trigger | None = None
 
     def step(self, trigger: Trigger) -> bool:
         """Moves along the transition table. Returns whether the state changed."""
@@ -95,6 +96,7 @@ class Certificate:
         if after is None:
             return False
         self.state = after
+        self.ended_by = None if TRANSITIONS[after] else trigger
         return True
 
     def dump(self) -> dict[str, Any]:
@@ -107,7 +109,8 @@ class Certificate:
         evidence = {digest: Evidence(**e) for digest, e in body["evidence"].items()}
         reasons = tuple(Reason(r) for r in body["reasons"])
         state = CertificateState(body["state"])
-        return cls(**{**body, "evidence": evidence, "reasons": reasons, "state": state})
+        ended_by = Trigger(body["ended_by"]) if body["ended_by"] is not None else None
+        return cls(**{**body, "evidence": evidence, "reasons": reasons, "state": state, "ended_by": ended_by})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

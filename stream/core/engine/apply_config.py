@@ -66,7 +66,6 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
         if objective.digest not in service.states:
             service.states[objective.digest] = _new_state(state, service, objective)
     state.changes.heads.add(service.key)
-    state.changes.sketches.add(service.key)
     return outputs
 
 

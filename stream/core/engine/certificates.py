@@ -103,7 +103,7 @@ def _advance_version(
     policy = service.policy
     key = f"{policy}/{version}"
     certificate = service.certificates.get(key)
-    if certificate is None:
+    if certificate is None or certificate.ended_by is Trigger.OBJECTIVES_CHANGED:  # these objectives came back
         if not any(cell[Column.N] for cell in cells.values()):
             return []
         evidence = {digest: Evidence() for digest in cells}

@@ -1,6 +1,7 @@
 """What a checkpoint holds: chunks per service, and a manifest that is written last.
 
-Keys: `manifest`, `config`, `head/SERVICE`, `sketch/SERVICE`, `cells/STORE/RING/NUMBER/SERVICE`. Every value begins
+Keys: `manifest`, `config`, `head/SERVICE`, `sketch/MINUTE/SERVICE`,
+`cells/STORE/RING/NUMBER/SERVICE`. Every value begins
 with the format. A manifest names the number of chunks, so a state that is not whole is noticed.
 """
 
@@ -16,14 +17,13 @@ import orjson
 import pyarrow as pa
 
 from stream.core.cells import COLUMNS, Column, Span
-from stream.core.columns import decode_table, encode_table
+from stream.core.columns import WORDS, decode_table, encode_table
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
 from stream.core.engine.state import SERIES, VERSIONS, Changes, Incarnation, SeriesKey, State, StoredSpan
 from stream.core.errors import IncompatibleError
 from stream.core.service_key import partition_of
-from stream.core.sketch import Sketches
 from stream.core.slo.spec import decode_bundle
 
 FORMAT = 1
@@ -48,31 +48,32 @@ class Checkpoint:
 def checkpoint(state: State) -> Checkpoint:
     """Returns what changed since the last checkpoint and marks it as saved."""
     changes, state.changes = state.changes, Changes()
-    chunks: dict[bytes, bytes | None] = {}
-    if changes.config and state.bundle is not None:
+    chunks: dict[bytes, bytes] = {}
+    if changes.config:
         chunks[CONFIG] = _config(state)
     for service in sorted(changes.heads):
         chunks[_head_key(service)] = _head(state.services[service])
-    for service in sorted(changes.sketches):
-        chunks[_sketch_key(service)] = _sketch(state.services[service])
+    for service, minute in sorted(changes.sketches - changes.closed_sketches):
+        chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
     for stored in sorted(changes.spans):
         if not state.cells[stored.store].is_retired(stored.span):
             chunks[_span_key(stored)] = _span(state, stored)
-    gone = sorted(key for key in changes.gone if key in state.stored and key not in chunks)
+    gone = sorted(_gone(state, changes))
     state.stored = (state.stored | set(chunks)) - set(gone)
     return Checkpoint(
         log_offset=state.log_offset,
         chunks=[*chunks.items(), *((key, None) for key in gone)],
-        manifest=(MANIFEST, _manifest(state)),
+        manifest=(MANIFEST, _manifest(state, len(state.stored))),
     )
 
 
-def retire(state: State) -> None:
-    """Marks the stored spans that fell out of their ring, so that the next checkpoint deletes them."""
-    for key in state.stored:
-        stored = _parse_span_key(key)
-        if stored is not None and state.cells[stored.store].is_retired(stored.span):
-            state.changes.gone.add(key)
+def _gone(state: State, changes: Changes) -> set[bytes]:
+    """Returns the stored chunks to delete: sketches of closed minutes and, once an hour, spans that left their ring."""
+    gone = {_sketch_key(*closed) for closed in changes.closed_sketches} & state.stored
+    if changes.retired:
+        spans = ((key, _parse_span_key(key)) for key in state.stored)
+        gone |= {key for key, stored in spans if stored and state.cells[stored.store].is_retired(stored.span)}
+    return gone
 
 
 def span_keys_of(state: State, service: str) -> set[StoredSpan]:
@@ -88,14 +89,15 @@ def snapshot(state: State) -> dict[bytes, bytes]:
     """
     assert state.changes == Changes()
     chunks = {CONFIG: _config(state)} if state.bundle is not None else {}
-    for service in sorted(state.services):
-        chunks[_head_key(service)] = _head(state.services[service])
-        chunks[_sketch_key(service)] = _sketch(state.services[service])
+    for service in state.services.values():
+        chunks[_head_key(service.key)] = _head(service)
+        for minute in service.sketches.minutes():
+            chunks[_sketch_key(service.key, minute)] = _sketch(service, minute)
     for key in state.stored:
         stored = _parse_span_key(key)
         if stored is not None and not state.cells[stored.store].is_retired(stored.span):
             chunks[key] = _span(state, stored)
-    return chunks | {MANIFEST: _manifest(state)}
+    return dict(sorted(chunks.items())) | {MANIFEST: _manifest(state, len(chunks))}
 
 
 def restore(partition: int, chunks: Mapping[bytes, bytes]) -> State:
@@ -123,9 +125,6 @@ def restore(partition: int, chunks: Mapping[bytes, bytes]) -> State:
         _restore_chunk(state, key, _body(chunks[key]))
     _attach_objectives(state)
     state.stored = set(chunks) - {MANIFEST}
-    if state.next_minute is not None:
-        for cells in state.cells.values():
-            cells.retire(state.next_minute)
     return state
 
 
@@ -138,6 +137,10 @@ def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.log_offset = manifest["log_offset"]
     state.config_version = manifest["config_version"]
     state.next_minute = manifest["next_minute"]
+    state.retired_minute = manifest["retired_minute"]
+    if state.retired_minute is not None:
+        for cells in state.cells.values():
+            cells.retire(state.retired_minute)
     state.clocks = Clocks.load(manifest["clocks"])
     state.ledger = Ledger.load(manifest["ledger"])
     state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
@@ -150,8 +153,9 @@ def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
         service = state.services.setdefault(rest.decode(), Service(rest.decode()))
         service.load_head(orjson.loads(body))
     elif kind == b"sketch":
-        service = state.services.setdefault(rest.decode(), Service(rest.decode()))
-        service.sketches = Sketches.load(orjson.loads(body))
+        minute, _, name = rest.decode().partition("/")
+        service = state.services.setdefault(name, Service(name))
+        service.sketches.load(int(minute), bytes(body))
     elif kind == b"cells":
         _restore_span(state, key, body)
 
@@ -165,7 +169,7 @@ def _attach_objectives(state: State) -> None:
             state.services[objective.service].objectives.append(objective)
 
 
-def _manifest(state: State) -> bytes:
+def _manifest(state: State, chunks: int) -> bytes:
     return _framed(
         orjson.dumps(
             {
@@ -173,11 +177,12 @@ def _manifest(state: State) -> bytes:
                 "log_offset": state.log_offset,
                 "config_version": state.config_version,
                 "next_minute": state.next_minute,
+                "retired_minute": state.retired_minute,
                 "clocks": state.clocks.dump(),
                 "ledger": state.ledger.dump(),
                 "incarnations": [(name, i.sequence, i.progress_ns) for name, i in state.incarnations.items()],
                 "forgot_incarnations": state.forgot_incarnations,
-                "chunks": len(state.stored),
+                "chunks": chunks,
             }
         )
     )
@@ -192,8 +197,14 @@ def _head(service: Service) -> bytes:
     return _framed(orjson.dumps(service.dump_head()))
 
 
-def _sketch(service: Service) -> bytes:
-    return _framed(orjson.dumps(service.sketches.dump()))
+def _sketch(service: Service, minute: int) -> bytes:
+    return _framed(service.sketches.dump(minute))
+
+
+_SPAN_SCHEMA = pa.schema(
+    [("objective", WORDS), ("version", WORDS), ("period", pa.int64())]
+    + [(column.name.lower(), pa.int64()) for column in Column]
+)
 
 
 def _span(state: State, stored: StoredSpan) -> bytes:
@@ -218,7 +229,7 @@ def _words(words: list[str], position: np.ndarray[Any, Any]) -> pa.Array:
 def _restore_span(state: State, key: bytes, body: memoryview) -> None:
     stored = _parse_span_key(key)
     assert stored is not None
-    batch = decode_table(body)
+    batch = decode_table(body, _SPAN_SCHEMA)
     objectives, versions = batch.column("objective").to_pylist(), batch.column("version").to_pylist()
     names: list[SeriesKey] = [
         (stored.service, objective, version) for objective, version in zip(objectives, versions, strict=True)
@@ -237,8 +248,8 @@ def _head_key(service: str) -> bytes:
     return b"head/" + service.encode()
 
 
-def _sketch_key(service: str) -> bytes:
-    return b"sketch/" + service.encode()
+def _sketch_key(service: str, minute: int) -> bytes:
+    return f"sketch/{minute}/{service}".encode()
 
 
 def _span_key(stored: StoredSpan) -> bytes:

@@ -9,7 +9,6 @@ from stream.core.cells import Column
 from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.columns import Array
 from stream.core.engine.certificates import advance_certificates, change_certificate
-from stream.core.engine.chunks import retire
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import SERIES, State
 from stream.core.events import AlertEvent, AlertReading, Output, SketchEvent, SliEvent
@@ -57,8 +56,8 @@ def _begin(state: State) -> None:
     state.next_minute = max(history, minute_of(state.clocks.frontier_ns) - FIRST_CLOSE_MINUTES)
     for service in state.services.values():
         for objective_state in service.states.values():
-            if objective_state.start_minute is None:
-                objective_state.start_minute = state.next_minute
+            objective_state.start_minute = max(objective_state.start_minute or 0, state.next_minute)
+        state.changes.heads.add(service.key)
 
 
 def expire(state: State) -> list[Output]:
@@ -66,7 +65,7 @@ def expire(state: State) -> list[Output]:
     outputs: list[Output] = []
     for key in sorted(state.services):
         service = state.services[key]
-        for certificate in service.certificates.values():
+        for _, certificate in sorted(service.certificates.items()):
             if (
                 certificate.state is CertificateState.ISSUED
                 and certificate.expires_ns is not None
@@ -101,13 +100,14 @@ def _close(state: State, minute: int) -> list[Output]:
     for key in sorted(state.services):
         service = state.services[key]
         outputs += _close_service(state, service, closing, gap)
-        outputs += _publish_revisions(state, service)
+        outputs += _publish_revisions(state, service, closing.catching_up)
         if service.objectives:
             state.changes.heads.add(key)
+    state.retired_minute = state.next_minute
     for cells in state.cells.values():
-        cells.retire(state.next_minute)
+        cells.retire(state.retired_minute)
     if state.next_minute % HOUR_MINUTES == 0:
-        retire(state)
+        state.changes.retired = True
         state.clocks.forget_gaps(state.next_minute - GAPS_KEPT_MINUTES)
     return outputs
 
@@ -130,9 +130,8 @@ def _closing(state: State, minute: int) -> _Closing:
 def _close_service(state: State, service: Service, closing: _Closing, gap: bool) -> list[Output]:
     assert state.bundle is not None
     minute = closing.minute
-    digest = service.sketches.close(minute)
-    if digest is not None:
-        state.changes.sketches.add(service.key)
+    digest, closed = service.sketches.close(minute)
+    state.changes.closed_sketches.update((service.key, old) for old in closed)
     outputs: list[Output] = []
     for objective in service.objectives:
         objective_state = service.states[objective.digest]
@@ -247,15 +246,18 @@ def _explanation(
     return f"{text} At most {left.remaining_max_ratio:.1%} of the budget is left; the window is not covered yet."
 
 
-def _publish_revisions(state: State, service: Service) -> list[Output]:
-    """Corrects what late rows changed, by a higher revision of the same window, once a minute."""
+def _publish_revisions(state: State, service: Service, catching_up: bool) -> list[Output]:
+    """Corrects the minutes that late rows changed, by a higher revision of the same id, once a minute.
+
+    The windows of later minutes that are already published hold the late rows only from the next minute on.
+    """
     outputs: list[Output] = []
     for objective in service.objectives:
         objective_state = service.states[objective.digest]
         for minute in sorted(objective_state.revised):
             revision = objective_state.revisions.get(minute, 0) + 1
             objective_state.revisions[minute] = revision
-            closing = _reclosing(state, minute, objective)
+            closing = _reclosing(state, minute, objective, catching_up)
             gap = state.clocks.gap_minutes(minute, minute + 1) > 0
             outputs.append(_sli_event(state, service, objective, closing, gap, revision))
         objective_state.revised.clear()
@@ -266,15 +268,8 @@ def _publish_revisions(state: State, service: Service) -> list[Output]:
     return outputs
 
 
-def _reclosing(state: State, minute: int, objective: Objective) -> _Closing:
-    assert state.bundle is not None
-    cells, settings = state.cells[SERIES], state.bundle.settings
-    late_ns = state.clocks.now_ns - (minute + 1) * MINUTE_NS - settings.allowed_lateness_ns
-    return _Closing(
-        minute=minute,
-        catching_up=late_ns > settings.catching_up_after_ns,
-        windows={
-            length: cells.window(minute + 1, length)
-            for length in {1, objective.window_minutes, *window_lengths(objective.window_minutes)}
-        },
-    )
+def _reclosing(state: State, minute: int, objective: Objective, catching_up: bool) -> _Closing:
+    lengths = {1, objective.window_minutes, *window_lengths(objective.window_minutes)}
+    cells = state.cells[SERIES]
+    windows = {length: cells.window(minute + 1, length) for length in lengths}
+    return _Closing(minute=minute, catching_up=catching_up, windows=windows)

@@ -164,6 +164,7 @@ class Engine:
     def _check_pipeline(self, record: LogRecord) -> None:
         bundle = self.state.bundle
         assert bundle is not None, "the first record of an incarnation carries the configuration"
+        assert record.config_version <= self.state.config_version, "rows came before their configuration"
         if (record.generation, record.partitions) != (bundle.generation, bundle.partitions):
             raise IncompatibleError(
                 f"the log holds a record of generation {record.generation!r} with {record.partitions} partitions, the "
@@ -231,6 +232,7 @@ def _apply_rows(state: State, record: LogRecord, rows: Rows) -> None:
     bundle = state.bundle
     assert bundle is not None
     accounts = [state.ledger.source(source) for source in record.sources]
+    assert len({account.id for account in accounts}) == len(accounts), "a record lists a source twice"
     _check_ranges(record.sources, rows)
     verdict = _Verdicts(accounts, rows)
     verdict.replayed(np.array([account.next_offset for account in accounts])[rows.source])
@@ -273,7 +275,7 @@ class _Verdicts:
 
     def reject(self, mask: Array, reason: RejectReason) -> None:
         for account, items in self._close(mask):
-            account.rejected[reason] += items
+            account.rejected[reason.value] += items
 
     def reject_at(self, index: Array, reason: RejectReason) -> None:
         mask = np.zeros(len(self.open), bool)
@@ -333,7 +335,6 @@ def _apply_service(
     newest = int(part.end_ns.max()) // MINUTE_NS
     service.newest_minute = newest if service.newest_minute is None else max(newest, service.newest_minute)
     state.changes.heads.add(key)
-    state.changes.sketches.add(key)
 
 
 def _admit_versions(service: Service, rows: Rows, index: Array, settings: Settings) -> Array:
@@ -390,3 +391,4 @@ def _add_sketches(state: State, service: Service, rows: Rows) -> None:
     durations_s = rows.duration_ns / SECOND_NS
     for minute in np.unique(minutes[chosen]):
         service.sketches.add(int(minute), durations_s[chosen & (minutes == minute)])
+        state.changes.sketches.add((service.key, int(minute)))

@@ -40,9 +40,10 @@ class Changes:
 
     config: bool = False
     heads: set[str] = field(default_factory=set)
-    sketches: set[str] = field(default_factory=set)
+    sketches: set[tuple[str, int]] = field(default_factory=set)
     spans: set[StoredSpan] = field(default_factory=set)
-    gone: set[bytes] = field(default_factory=set)
+    closed_sketches: set[tuple[str, int]] = field(default_factory=set)
+    retired: bool = False
 
 
 class State:
@@ -58,6 +59,9 @@ class State:
         self.bundle: Bundle | None = None
         self.config_version = -1
         self.next_minute: int | None = None
+        self.retired_minute: int | None = (
+            None  # what the rings forget is counted from here; None before a minute closed
+        )
         self.clocks = Clocks()
         self.ledger = Ledger()
         self.incarnations: dict[str, Incarnation] = {}  # the longest silent first

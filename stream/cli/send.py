@@ -1,0 +1,43 @@
+"""`qma send TOPIC`: writes each line of standard input as one message, for trying things out."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from stream.cli.connection import Connection, add_arguments, connected
+from stream.core.errors import ConfigError
+from stream.kafka.clients import ingest_producer, stop
+from stream.kafka.topic_ids import describe
+
+
+def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the command."""
+    text = "write each line of standard input to a topic as one message, for example a flat JSON event"
+    parser = commands.add_parser("send", help=text, description=text)
+    add_arguments(parser)
+    parser.add_argument("topic", metavar="TOPIC", help="for example telemetry.events")
+    parser.set_defaults(run=_run)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    with connected(arguments) as connection:
+        sent = asyncio.run(_send(connection, arguments.topic))
+    print(f"{sent} messages acknowledged on {arguments.topic}")
+    return 0
+
+
+async def _send(connection: Connection, topic: str) -> int:
+    producer = await ingest_producer(connection.bootstrap)
+    try:
+        if topic not in await describe(producer, [topic]):
+            raise ConfigError(
+                f"no topic {topic} at {connection.bootstrap}; create it with `qma topics apply --source {topic}`"
+            )
+        lines = [line.rstrip(b"\r\n") for line in sys.stdin.buffer]
+        pending = [await producer.send(topic, line) for line in lines if line]
+        await asyncio.gather(*pending)
+        return len(pending)
+    finally:
+        await stop(producer)
