@@ -113,7 +113,9 @@ def _ratio(ratio: float | None) -> str:
 def _bounds(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "unknown"
-    return f"{high:.1%}" if low == high else f"{low:.1%} to {high:.1%}"
+    if low == high:
+        return f"{high:.1%}"
+    return f"at most {high:.1%}" if low < 0 else f"{low:.1%} to {high:.1%}"
 
 
 _LINES: dict[str, Callable[[Data], str]] = {

@@ -6,11 +6,11 @@ import asyncio
 import logging
 from dataclasses import dataclass
 
-from stream.core.errors import IncompatibleError
+from stream.core.errors import ConfigError, IncompatibleError
 from stream.core.slo.spec import Bundle, decode_bundle
 from stream.ingest.cycle import Configuration
 from stream.kafka.clients import Consumer, ConsumerRecord, TopicPartition
-from stream.kafka.topic_ids import describe
+from stream.kafka.topic_ids import TopicInfo, describe
 
 LOG = logging.getLogger(__name__)
 
@@ -104,3 +104,38 @@ def _refuse_another_log(running: Bundle, bundle: Bundle) -> None:
             f"the configuration changed from generation {before[0]} with {before[1]} partitions to "
             f"generation {after[0]} with {after[1]}: that is another log; stop and restart all workers"
         )
+
+
+async def check_shuffle(client: Consumer, shuffle: str, wanted: int) -> None:
+    """Refuses a shuffle topic that is not the log of the configuration.
+
+    Args:
+        wanted: P, as the configuration says it.
+
+    Raises:
+        ConfigError: There is no such topic.
+        IncompatibleError: It has another number of partitions.
+    """
+    found = (await describe(client, [shuffle])).get(shuffle)
+    if found is None:
+        raise ConfigError(f"topic {shuffle} does not exist; create it with `qma topics apply`")
+    if found.partitions != wanted:
+        raise IncompatibleError(
+            f"topic {shuffle} has {found.partitions} partitions, the configuration says {wanted}: rows "
+            "would go astray; apply a configuration with that number, or begin a new generation on a new topic"
+        )
+
+
+async def existing_sources(client: Consumer, configurations: ConfigurationReader) -> dict[str, TopicInfo]:
+    """Returns the source topics of the configuration that exist; waits, and says so, while there is none."""
+    said = False
+    while True:
+        wanted = [source.topic for source in configurations.newest.bundle.sources]
+        found = await describe(client, wanted)
+        if found:
+            return found
+        if not said:
+            LOG.warning("waiting for a source: none of %s exists", ", ".join(wanted) or "(no source configured)")
+            said = True
+        await configurations.first()
+        await asyncio.sleep(POLL_S)

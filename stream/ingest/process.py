@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import signal
 import time
@@ -21,7 +20,7 @@ from typing import Any
 
 from stream.core.errors import ConfigError, IncompatibleError, UnavailableError
 from stream.core.log import LostRange, Progress
-from stream.ingest.configuration import ConfigurationReader
+from stream.ingest.configuration import ConfigurationReader, check_shuffle, existing_sources
 from stream.ingest.cycle import (
     Cycle,
     Fetched,
@@ -40,6 +39,7 @@ from stream.kafka.clients import (
     Consumer,
     ConsumerRecord,
     IllegalStateError,
+    KafkaError,
     NoOffsetForPartitionError,
     OffsetOutOfRangeError,
     Producer,
@@ -49,7 +49,8 @@ from stream.kafka.clients import (
     ingest_producer,
     stop,
 )
-from stream.kafka.topic_ids import TopicInfo, describe
+
+__all__ = ["EXIT_CRASHED", "IngestOptions", "IngestStats", "run_ingest", "serve"]
 
 LOG = logging.getLogger(__name__)
 
@@ -59,7 +60,6 @@ _FINISH_S = 3.0
 _LEAVE_S = 1.5
 _FETCH_MESSAGES = 16_384
 _REBALANCE_POLL_S = 0.2
-_TOPIC_POLL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -116,11 +116,13 @@ async def run_ingest(
         asked.cancel()
         work.cancel()
         await asyncio.wait({work}, timeout=_LEAVE_S)
-        await asyncio.gather(*(stop(client, wait_s=_LEAVE_S) for client in clients))
+        # What a client still complains about must not hide why the process ends.
+        leaving = (stop(client, wait_s=_LEAVE_S) for client in clients)
+        await asyncio.gather(*leaving, return_exceptions=True)
     if finished:
         work.result()
     else:
-        LOG.warning("stopped in the middle of a cycle: it is not committed and will be read again")
+        LOG.warning("stopped before everything was sent: what was not committed will be read again")
 
 
 async def _work(
@@ -136,8 +138,8 @@ async def _work(
     bundle = (await configurations.first()).bundle
     clients.append(observer := await assigned_reader(options.bootstrap, isolation="read_uncommitted"))
     shuffle = f"{options.prefix}shuffle"
-    await _check_shuffle(observer, shuffle, bundle.partitions)
-    topics = await _existing_sources(observer, configurations)
+    await check_shuffle(observer, shuffle, bundle.partitions)
+    topics = await existing_sources(observer, configurations)
     clients.append(producer := await ingest_producer(options.bootstrap))
     assignment = Assignment()
     group = options.group or f"{options.prefix}ingest"
@@ -170,32 +172,6 @@ async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
-
-
-async def _check_shuffle(client: Consumer, shuffle: str, wanted: int) -> None:
-    found = (await describe(client, [shuffle])).get(shuffle)
-    if found is None:
-        raise ConfigError(f"topic {shuffle} does not exist; create it with `qma topics apply`")
-    if found.partitions != wanted:
-        raise IncompatibleError(
-            f"topic {shuffle} has {found.partitions} partitions, the configuration says {wanted}: rows "
-            "would go astray; apply a configuration with that number, or begin a new generation on a new topic"
-        )
-
-
-async def _existing_sources(client: Consumer, configurations: ConfigurationReader) -> dict[str, TopicInfo]:
-    """Returns the source topics of the configuration that exist; waits, and says so, while there is none."""
-    said = False
-    while True:
-        wanted = [source.topic for source in configurations.newest.bundle.sources]
-        found = await describe(client, wanted)
-        if found:
-            return found
-        if not said:
-            LOG.warning("waiting for a source: none of %s exists", ", ".join(wanted) or "(no source configured)")
-            said = True
-        await configurations.first()
-        await asyncio.sleep(_TOPIC_POLL_S)
 
 
 class _Ingest:
@@ -233,6 +209,12 @@ class _Ingest:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Runs cycles until `stopping` is set, and finishes the one begun."""
+        try:
+            await self._run(stopping)
+        finally:
+            self._forget_ends()
+
+    async def _run(self, stopping: asyncio.Event) -> None:
         while not stopping.is_set():
             if not self._owns_what_it_reads():
                 await self._begin()
@@ -244,7 +226,6 @@ class _Ingest:
                 await self._finish()
         if self._owns_what_it_reads() and (self._cycle.touched or self._lost):
             await self._finish()
-        self._forget_ends()
 
     def _owns_what_it_reads(self) -> bool:
         return self._begun_at == self._assignment.changes
@@ -320,7 +301,7 @@ class _Ingest:
 
     def _wait_ms(self) -> int:
         """How long to wait for messages: until the cycle or the progress is due."""
-        due_s = self._progress_due_s if self._cycle.sessions else math.inf
+        due_s = self._progress_due_s
         if self._cycle.touched:
             due_s = min(due_s, self._cycle_began_s + self._options.cycle_s)
         return int(max(0.0, min(due_s - time.monotonic(), self._options.cycle_s)) * 1000)
@@ -363,15 +344,13 @@ class _Ingest:
         return self._progress_is_due(now_s)
 
     def _progress_is_due(self, now_s: float) -> bool:
-        if not self._cycle.sessions:
-            return False
         if now_s >= self._progress_due_s or self._lost:
             return True
-        return is_news(self._cycle.sessions, self._at_end(), self._reported)
+        return bool(self._cycle.sessions) and is_news(self._cycle.sessions, self._at_end(), self._reported)
 
     def _at_end(self) -> frozenset[int]:
         ends = self._ends
-        if ends is None or not ends.done() or ends.cancelled() or ends.exception() is not None:
+        if ends is None or not ends.done():
             return frozenset()
         return sources_at_end(self._cycle.sessions, ends.result())
 
@@ -381,10 +360,13 @@ class _Ingest:
         now_s = time.monotonic()
         await self._log.at("read")
         await self._sources.check({source.topic for source in applied.bundle.sources} | self._subscribed)
-        progress = self._progress(cycle) if self._progress_is_due(now_s) else None
+        due = self._progress_is_due(now_s)
+        progress = self._progress(cycle) if due and cycle.sessions else None
         await self._log.send(cycle, self._router.route(cycle, applied.configuration, progress))
+        if due:
+            self._progress_due_s = now_s + self._options.progress_s
         if progress is not None:
-            self._reported, self._progress_due_s, self._lost = progress, now_s + self._options.progress_s, ()
+            self._reported, self._lost = progress, ()
             self._stats.caught_up = all(source.at_end for source in progress.sources)
             self._forget_ends()
             self._ends = asyncio.ensure_future(self._ask_for_ends(cycle))
@@ -402,9 +384,16 @@ class _Ingest:
         )
 
     async def _ask_for_ends(self, cycle: Cycle) -> dict[int, int]:
-        """Returns the end offsets by source, asked for after the progress record was acknowledged."""
+        """Returns the end offsets by source, asked for after the progress record was acknowledged.
+
+        None when no broker answers: then no source counts as read to its end.
+        """
         partitions = [TopicPartition(session.topic, session.partition) for session in cycle.sessions]
-        ends = await self._sources.ends(partitions)
+        try:
+            ends = await self._sources.ends(partitions)
+        except KafkaError as error:
+            LOG.warning("the ends of the sources are unknown: %r", error)
+            return {}
         return {source: ends[partition] for source, partition in enumerate(partitions) if partition in ends}
 
     def _forget_ends(self) -> None:

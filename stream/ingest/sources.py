@@ -26,6 +26,8 @@ LOG = logging.getLogger(__name__)
 Start = Literal["earliest", "latest"]
 
 _RETRY_S = 0.2
+_MISSING_ATTEMPTS = 3
+_PATIENCE_S = 40.0
 
 
 class Assignment(RebalanceListener):
@@ -77,7 +79,7 @@ class Sources:
         self._assignment = assignment
         self._incarnation = incarnation
         self._start = start
-        self._first_seen = dict(topics)
+        self._existed = {topic: info.partitions for topic, info in topics.items()}
         self._sessions_begun = 0
         self.topics = dict(topics)
 
@@ -95,7 +97,7 @@ class Sources:
         Raises:
             UnavailableError: A topic was deleted or created again. The process must end.
         """
-        found = await describe(self._observer, topics)
+        found = await self._described(topics)
         for topic in sorted({*self.topics} & {*topics}):
             now = found.get(topic)
             if now is None or now.topic_id != self.topics[topic].topic_id:
@@ -104,9 +106,30 @@ class Sources:
                     f"topic {topic} {state} while it was read: nothing more is sent from the old one; "
                     "this process ends, and the next one reads the new topic from its beginning"
                 )
-        for topic, info in found.items():
-            self._first_seen.setdefault(topic, info)
+        for topic in topics:
+            self._existed.setdefault(topic, found[topic].partitions if topic in found else 0)
         self.topics = dict(sorted(found.items()))
+
+    async def _described(self, topics: Collection[str]) -> dict[str, TopicInfo]:
+        """Returns what a broker says of the topics.
+
+        Waits while no broker answers: nothing is sent meanwhile, and a restart could not do more. A broker that misses
+        a known topic may only lag behind the others, so they are asked again.
+        """
+        deadline_s = asyncio.get_running_loop().time() + _PATIENCE_S
+        missing = 0
+        while True:
+            try:
+                found = await describe(self._observer, topics)
+            except UnavailableError as error:
+                if asyncio.get_running_loop().time() > deadline_s:
+                    raise
+                LOG.warning("%s; asked again", error)
+                continue
+            missing += 1
+            if found.keys() >= self.topics.keys() & set(topics) or missing == _MISSING_ATTEMPTS:
+                return found
+            await asyncio.sleep(_RETRY_S)
 
     async def begin(self) -> tuple[Session, ...] | None:
         """Returns a new session for each assigned partition, the consumer positioned at its first offset.
@@ -154,13 +177,11 @@ class Sources:
     ) -> dict[TopicPartition, int]:
         """Returns the first offsets of partitions that have no committed one.
 
-        `latest` is for what existed before the pipeline: a topic that was created again, or a partition added
-        while this process ran, is read from its beginning.
+        `latest` is for what existed when this process first looked: a topic that was created again, and a topic
+        or partition that was added since, is read from its beginning.
         """
         late = [
-            p
-            for p in partitions
-            if self._start == "latest" and p not in stale and p.partition < self._first_seen[p.topic].partitions
+            p for p in partitions if self._start == "latest" and p not in stale and p.partition < self._existed[p.topic]
         ]
         early = [p for p in partitions if p not in late]
         starts = await self.ends(late)

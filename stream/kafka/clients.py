@@ -11,7 +11,6 @@ none).
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
 import struct
 from collections.abc import Sequence
@@ -331,9 +330,14 @@ async def stop(client: Consumer | Producer | Admin, *, wait_s: float = _STOP_S) 
     Unbounded, aiokafka's `stop` waits for ever on a broker that is gone. What was not acknowledged by then is
     abandoned.
     """
-    closing = client.close() if hasattr(client, "close") else client.stop()
-    with contextlib.suppress(KafkaError, TimeoutError, OSError):
-        await asyncio.wait_for(closing, wait_s)
+    # A task of its own, never awaited directly: aiokafka's fetcher can raise CancelledError out of `stop` although
+    # nobody cancelled anything, and the caller would take itself for cancelled.
+    closing = asyncio.ensure_future(client.close() if hasattr(client, "close") else client.stop())
+    await asyncio.wait({closing}, timeout=wait_s)
+    if not closing.done():
+        closing.cancel()
+    elif not closing.cancelled() and (error := closing.exception()) and not isinstance(error, KafkaError | OSError):
+        raise error
     _forget_handled_errors(client)
 
 

@@ -11,14 +11,13 @@ import signal
 import sys
 
 from stream.ingest import process
-from stream.ingest.process import IngestOptions, serve
-from stream.ingest.shuffle import IngestStats
+from stream.ingest.process import IngestOptions, IngestStats, serve
 
 
 def main() -> None:
     bootstrap, prefix, point, cycle = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    process._FETCH_MESSAGES = 60  # several cycles
+    process._FETCH_MESSAGES = 60  # every fetch its own cycle: nobody has read everything when it dies
     stats = IngestStats()
 
     async def hook(at: str) -> None:
@@ -27,7 +26,7 @@ def main() -> None:
         if at == "committed" and stats.caught_up:
             print("caught up", flush=True)
 
-    options = IngestOptions(bootstrap=bootstrap, prefix=prefix, cycle_s=0.02, progress_s=0.3)
+    options = IngestOptions(bootstrap=bootstrap, prefix=prefix, cycle_s=0.001, progress_s=0.3)
     serve(options, stats=stats, hook=hook)
     print(f"served {stats.rows}", flush=True)
 

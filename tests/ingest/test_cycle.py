@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import numpy as np
 import orjson
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stream.core.columns import Receipts, Rows
 from stream.core.errors import IncompatibleError
@@ -40,6 +43,20 @@ NOON_NS = 1_790_000_000_000_000_000
 
 def event(service: str, version: str = "v1", **fields: object) -> bytes:
     return orjson.dumps({"service": service, "version": version, "time": NOON_NS, **fields})
+
+
+def spans(services: Sequence[str]) -> bytes:
+    """Returns one OTLP message with three server spans of each service."""
+    span = Span(
+        trace_id=b"\1" * 16, span_id=b"\2" * 8, kind=Span.SPAN_KIND_SERVER, end_time_unix_nano=NOON_NS, name="op"
+    )
+    message = ExportTraceServiceRequest()
+    for service in services:
+        resource = message.resource_spans.add()
+        resource.resource.attributes.add(key="service.name").value.string_value = service
+        resource.scope_spans.add().spans.extend([span] * 3)
+    body: bytes = message.SerializeToString()
+    return body
 
 
 def session(source: int, first_offset: int = 0) -> Session:
@@ -112,8 +129,8 @@ def run(steps: Sequence[Step], *, piece_messages: int = 3) -> dict[int, list[Log
     for step in steps:
         cycle = Cycle(sessions=sessions)
         for piece in pieces(step.fetched, messages_max=piece_messages):
-            for part, decoded in decode_piece(piece, ENCODINGS):
-                cycle = cycle.added(part, decoded)
+            for cut, decoded in decode_piece(piece, ENCODINGS):
+                cycle = cycle.added(cut, decoded)
         sessions = cycle.sessions
         config = Configuration(version=step.version, body=b"bundle %d" % step.version)
         progress = progress_of(sessions, at_end=(), topic_partitions={}) if step.progress else None
@@ -250,12 +267,23 @@ def test_the_cut_of_pieces_changes_nothing(steps, messages_max):
 
 
 def test_rows_of_one_message_for_one_destination_are_in_one_record():
-    value = event("checkout", count=7)
-    log = run([Step(fetched=(fetched(0, 0, [value] * 40),), version=1, progress=False)])
-    home = partition_of("unknown/-/checkout", PARTITIONS)
-    (record,) = [record for record in log[home] if record.rows is not None]
-    assert record.rows is not None
-    assert len(record.rows) == 40
+    """However small the pieces and cycles: a message is never cut."""
+    services = [f"s{at}" for at in range(12)]
+    parts = (fetched(0, 0, [spans(services), spans(services[:5])]),)
+    router = Router(generation="g1", partitions=PARTITIONS, incarnation="i")
+    sessions: tuple[Session, ...] = (session(0),)
+    records_of: Counter[tuple[int, int]] = Counter()
+    for piece in pieces(parts, messages_max=1):
+        for cut, decoded in decode_piece(piece, ("otlp_proto",), bytes_max=1):
+            cycle = Cycle(sessions=sessions).added(cut, decoded)
+            sessions = cycle.sessions
+            for destination, record in router.route(cycle, Configuration(version=1, body=b"")).items():
+                offsets = () if record.rows is None else np.unique(record.rows.offset).tolist()
+                records_of.update((destination, offset) for offset in offsets)
+    assert set(records_of.values()) == {1}
+    for offset, names in enumerate((services, services[:5])):
+        homes = {partition_of(f"unknown/-/{name}", PARTITIONS) for name in names}
+        assert {destination for destination, at in records_of if at == offset} == homes
 
 
 def test_a_cycle_without_progress_lists_only_the_sources_it_read():
@@ -371,3 +399,66 @@ def test_service_names_do_not_fill_the_memory(monkeypatch):
                 keys = {record.rows.services[at] for at in record.rows.service}
                 assert {partition_of(key, PARTITIONS) for key in keys} == {destination}
     assert len(router._partition_of) <= 7
+
+
+@st.composite
+def overlapping_sessions(draw: st.DrawFn) -> tuple[list[bytes], dict[int, list[LogRecord]]]:
+    """Messages of one source, and the log after its first reader was replaced while it still wrote.
+
+    The second begins at an offset that the first had committed, so behind everything acknowledged until then. From
+    there on the records of both come in any order, those of each in its own; the first dies within a cycle.
+    """
+    names = draw(st.lists(st.sampled_from([f"s{at}" for at in range(9)]), min_size=1, max_size=30))
+    bodies = [event(name) for name in names]
+
+    def cuts(start: int) -> list[int]:
+        inner = draw(st.sets(st.integers(start, len(bodies)), max_size=4))
+        return sorted({start, len(bodies), *inner})
+
+    def cycles(bounds: Sequence[int], incarnation: str) -> list[dict[int, LogRecord]]:
+        router = Router(generation="g1", partitions=PARTITIONS, incarnation=incarnation)
+        sessions: tuple[Session, ...] = (replace(session(0, bounds[0]), id=f"{incarnation}-1"),)
+        sent = []
+        for start, stop in pairwise(bounds):
+            part = (fetched(0, start, bodies[start:stop]),)
+            cycle = Cycle(sessions=sessions).added(part, decode_cycle(part, ENCODINGS))
+            progress = progress_of(cycle.sessions, at_end=(), topic_partitions={}) if draw(st.booleans()) else None
+            sent.append(router.route(cycle, Configuration(version=1, body=b""), progress))
+            sessions = cycle.sessions
+        return sent
+
+    bounds = cuts(0)
+    committed = draw(st.integers(0, len(bounds) - 1))
+    first = cycles(bounds, "first")
+    second = cycles(cuts(bounds[committed]), "second")
+    died_in = draw(st.integers(committed, len(first)))
+    log: dict[int, list[LogRecord]] = {}
+    for destination in range(PARTITIONS):
+        before = [cycle[destination] for cycle in first[:committed] if destination in cycle]
+        zombie = [cycle[destination] for cycle in first[committed:died_in] if destination in cycle]
+        if died_in < len(first) and destination in first[died_in] and draw(st.booleans()):
+            zombie.append(first[died_in][destination])
+        heir = [cycle[destination] for cycle in second if destination in cycle]
+        order = draw(st.permutations([True] * len(zombie) + [False] * len(heir)))
+        queues = {True: iter(zombie), False: iter(heir)}
+        log[destination] = before + [next(queues[turn]) for turn in order]
+    return bodies, log
+
+
+@given(overlapping_sessions())
+def test_the_applied_offset_alone_removes_what_two_sessions_sent_twice(history):
+    bodies, log = history
+    counted: Counter[int] = Counter()
+    items: Counter[int] = Counter()
+    for records in log.values():
+        applied = -1
+        for record in records:
+            if record.rows is not None:
+                counted.update(offset for offset in record.rows.offset.tolist() if offset > applied)
+            if record.receipts is not None:
+                runs = zip(record.receipts.first_offset.tolist(), record.receipts.last_offset.tolist(), strict=True)
+                items.update(at for low, high in runs for at in range(max(low, applied + 1), high + 1))
+            applied = max(applied, record.sources[0].next_offset - 1)
+    once = Counter(range(len(bodies)))
+    assert counted == once
+    assert items == once

@@ -61,9 +61,10 @@ class Clocks:
         gap_from_ns = self.gap_from_ns.get(source)
         if gap_from_ns is not None and self.until_ns[source] > gap_from_ns:
             del self.gap_from_ns[source]
-            self._add_gap(minute_of(gap_from_ns), minute_of(self.until_ns[source]) + 1)
+            self.add_gap(minute_of(gap_from_ns), minute_of(self.until_ns[source]) + 1)
 
-    def _add_gap(self, first: int, last: int) -> None:
+    def add_gap(self, first: int, last: int) -> None:
+        """Marks the minutes [first, last) as not read whole."""
         merged: list[tuple[int, int]] = []
         for start, end in sorted([*self.gaps, (first, last)]):
             if merged and start <= merged[-1][1]:

@@ -30,11 +30,17 @@ from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
 FIRST_CLOSE_MINUTES = 6 * HOUR_MINUTES
 """A new pipeline begins to publish at most this far behind its frontier."""
 
+CLOSE_MAX_PER_RECORD = 120
+"""Minutes closed at one record; the rest waits for the next, so that no record holds the worker up for long."""
+
+BACKLOG_MAX_MINUTES = 8 * DAY_MINUTES
+"""Longer than the log is kept."""
+
 GAPS_KEPT_MINUTES = 100 * DAY_MINUTES
 
 
 def close_minutes(state: State) -> list[Output]:
-    """Closes every minute that the frontier has left behind by the allowed lateness, in order."""
+    """Closes the minutes that the frontier has left behind by the allowed lateness, in order."""
     frontier_ns = state.clocks.frontier_ns
     if frontier_ns is None:
         return []
@@ -43,10 +49,25 @@ def close_minutes(state: State) -> list[Output]:
         _begin(state)
     outputs: list[Output] = []
     lateness_ns = state.bundle.settings.allowed_lateness_ns
+    _skip_backlog(state, frontier_ns)
     assert state.next_minute is not None
-    while (state.next_minute + 1) * MINUTE_NS + lateness_ns <= frontier_ns:
-        outputs += _close(state, state.next_minute)
+    for minute in range(state.next_minute, state.next_minute + CLOSE_MAX_PER_RECORD):
+        if (minute + 1) * MINUTE_NS + lateness_ns > frontier_ns:
+            break
+        outputs += _close(state, minute)
     return outputs
+
+
+def _skip_backlog(state: State, frontier_ns: int) -> None:
+    """Marks what lies more than `BACKLOG_MAX_MINUTES` behind the frontier as a gap instead of closing its minutes.
+
+    The frontier leaps so far only where a source stamped its messages wrongly or nothing ran for longer.
+    """
+    assert state.next_minute is not None
+    first = minute_of(frontier_ns) - BACKLOG_MAX_MINUTES
+    if first > state.next_minute:
+        state.clocks.add_gap(state.next_minute, first)
+        state.next_minute = first
 
 
 def _begin(state: State) -> None:

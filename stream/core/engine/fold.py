@@ -121,7 +121,7 @@ class Engine:
         record = decode_record(value)
         state.log_offset = offset
         state.clocks.tick(time_ns)
-        acknowledged_ns = self._in_sequence(record, time_ns)
+        acknowledged_ns = self._in_sequence(record)
         outputs: list[Output] = []
         if record.config is not None:
             outputs += apply_config(state, record.config_version, record.config)
@@ -130,16 +130,17 @@ class Engine:
             _apply_rows(state, record, record.rows)
         if record.receipts is not None:
             outputs += _apply_receipts(state, record)
-        _cover(state, record)
         if record.progress is not None:
             _apply_losses(state, record)
+        _cover(state, record)
+        if record.progress is not None:
             state.clocks.progress(record, acknowledged_ns)
             state.clocks.move_frontier(state.topics)
             outputs += close_minutes(state)
         outputs += expire(state)
         return outputs
 
-    def _in_sequence(self, record: LogRecord, time_ns: int) -> int | None:
+    def _in_sequence(self, record: LogRecord) -> int | None:
         """Checks that no record of an incarnation is missing. Returns the time of its progress record before this one.
 
         Only as many incarnations are remembered as can be alive at once. One that was forgotten and still writes
@@ -154,7 +155,8 @@ class Engine:
                 f"where {expected} was due: a record was lost or reordered"
             )
         before_ns = last.progress_ns if last is not None else None
-        progress_ns = time_ns if record.progress is not None else before_ns
+        # A writer with its own clock has none before it has read anything: its time is 0, and `now` may be, too.
+        progress_ns = state.clocks.now_ns or None if record.progress is not None else before_ns
         state.incarnations[record.incarnation] = Incarnation(record.sequence, progress_ns)
         while len(state.incarnations) > INCARNATIONS_MAX:
             del state.incarnations[next(iter(state.incarnations))]
@@ -185,8 +187,9 @@ def _apply_losses(state: State, record: LogRecord) -> None:
     for lost in record.progress.lost:
         source = record.sources[lost.source]
         account = state.ledger.source(source)
-        if lost.next_offset > account.lost_until:
-            account.lost_offsets += lost.next_offset - max(lost.first_offset, account.lost_until)
+        first = max(lost.first_offset, account.next_offset, account.lost_until)  # what was applied before is not lost
+        if lost.next_offset > first:
+            account.lost_offsets += lost.next_offset - first
             account.lost_until = lost.next_offset
             state.clocks.lose((source.topic, source.partition))
 
