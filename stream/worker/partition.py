@@ -19,6 +19,7 @@ log = logging.getLogger(__name__)
 
 HEADERS = (("content-type", CONTENT_TYPE.encode()),)
 
+_GOLDEN_RATIO = 0.618034
 _CROWDED = 4
 """Times `checkpoint_records` or `checkpoint_bytes` that may wait for a checkpoint before the fold waits too."""
 
@@ -62,10 +63,11 @@ class OwnedPartition:
         self._records = 0
         self._bytes = 0
         self._urgent = False
-        self._checkpointed_at_s = time.monotonic()
         self._writing = asyncio.Lock()
         status.engines[self.number] = engine
-        status.checkpoint_at_s[self.number] = self._checkpointed_at_s
+        now_s = status.checkpoint_at_s[self.number] = time.monotonic()
+        # Partitions restored together would checkpoint together for ever: each begins at a phase of its own.
+        self._checkpointed_at_s = now_s - options.checkpoint_interval_s * (self.number * _GOLDEN_RATIO % 1)
 
     @property
     def number(self) -> int:

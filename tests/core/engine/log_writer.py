@@ -1,4 +1,8 @@
-"""Writes log records as an ingest would, for tests of the fold: one source, one destination."""
+"""Writes log records as an ingest would, for tests of the fold.
+
+`LogWriter` is the short way: one process, one source, one message per event. `SourceTopic` and `Reader` are the long
+one: messages of any number of events in several sources, read by several processes in any split.
+"""
 
 from __future__ import annotations
 
@@ -11,7 +15,7 @@ import numpy as np
 from stream.core.columns import NO_CODE, Kind, Receipts, RowFlag, Rows
 from stream.core.engine import Engine
 from stream.core.events import Output
-from stream.core.log import LogRecord, Progress, SourceProgress, SourceRange, encode_record
+from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange, encode_record
 from stream.core.slo.spec import Bundle, Objective, Settings, Source
 from stream.core.units import MINUTE_NS, WEIGHT_ONE
 
@@ -19,13 +23,13 @@ SERVICE = "prod/shop/checkout"
 T0_NS = 29_400_000 * MINUTE_NS  # a full minute, and a full hour
 
 
-def bundle(*objectives: Objective, **settings: Any) -> Bundle:
-    """Returns a configuration with one source topic and one partition."""
+def bundle(*objectives: Objective, topics: Sequence[str] = ("events",), **settings: Any) -> Bundle:
+    """Returns a configuration with one partition."""
     return Bundle(
         pipeline="test",
         generation="1",
         partitions=1,
-        sources=(Source(topic="events", encoding="flat"),),
+        sources=tuple(Source(topic=topic, encoding="flat") for topic in topics),
         objectives=objectives,
         settings=Settings(**settings),
     )
@@ -33,7 +37,7 @@ def bundle(*objectives: Objective, **settings: Any) -> Bundle:
 
 def objective(name: str = "availability", target: str = "0.99", **rest: Any) -> Objective:
     """Returns an objective on SERVICE with a window of 30 days."""
-    return Objective(service=SERVICE, name=name, target=target, window_minutes=43_200, **rest)
+    return Objective(**{"service": SERVICE, "name": name, "target": target, "window_minutes": 43_200, **rest})
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,20 @@ class Event:
 
 def rows(events: Sequence[Event], first_offset: int) -> Rows:
     """Returns the rows of events at consecutive offsets."""
-    services = tuple(dict.fromkeys(e.service for e in events))
-    versions = tuple(dict.fromkeys(e.version for e in events))
+    return rows_at([(0, first_offset + i, event) for i, event in enumerate(events)])
+
+
+def rows_at(placed: Sequence[tuple[int, int, Event]]) -> Rows:
+    """Returns the rows of (source, offset, event)."""
+    events = [event for _, _, event in placed]
+    services = {name: i for i, name in enumerate(dict.fromkeys(e.service for e in events))}
+    versions = {name: i for i, name in enumerate(dict.fromkeys(e.version for e in events))}
     n = len(events)
     return Rows(
-        source=np.zeros(n, "int16"),
-        offset=np.arange(first_offset, first_offset + n),
-        service=np.array([services.index(e.service) for e in events], "int32"),
-        version=np.array([versions.index(e.version) for e in events], "int32"),
+        source=np.array([source for source, _, _ in placed], "int16"),
+        offset=np.array([offset for _, offset, _ in placed], "int64"),
+        service=np.array([services[e.service] for e in events], "int32"),
+        version=np.array([versions[e.version] for e in events], "int32"),
         kind=np.array([e.kind for e in events], "int8"),
         status=np.array([2 if e.bad else 0 for e in events], "int8"),
         code=np.full(n, NO_CODE, "int16"),
@@ -70,24 +80,30 @@ def rows(events: Sequence[Event], first_offset: int) -> Rows:
         count=np.array([e.count for e in events], "int64"),
         weight=np.array([e.weight for e in events], "int64"),
         flags=np.array([e.flags | (RowFlag.FAILED if e.bad else 0) for e in events], "uint8"),
-        services=services,
-        versions=versions,
+        services=tuple(services),
+        versions=tuple(versions),
         error_types=("",),
     )
 
 
 def receipts(first_offset: int, count: int) -> Receipts:
     """Returns the receipt of a run of clean one-item messages."""
+    return receipts_of([(0, first_offset, first_offset + count - 1, count, 0)])
+
+
+def receipts_of(entries: Sequence[tuple[int, int, int, int, int]]) -> Receipts:
+    """Returns receipts of (source, first offset, last offset, items, of these malformed)."""
+    columns = np.array(entries, "int64").reshape(-1, 5).T
     return Receipts(
-        source=np.zeros(1, "int16"),
-        first_offset=np.array([first_offset]),
-        last_offset=np.array([first_offset + count - 1]),
-        items=np.array([count]),
-        rejected=np.zeros(1, "int64"),
-        reason=np.zeros(1, "int16"),
-        reasons=("",),
-        digests=(None,),
-        details=(None,),
+        source=columns[0].astype("int16"),
+        first_offset=columns[1],
+        last_offset=columns[2],
+        items=columns[3],
+        rejected=columns[4],
+        reason=(columns[4] > 0).astype("int16"),
+        reasons=("", "malformed"),
+        digests=tuple(bytes(32) if rejected else None for *_, rejected in entries),
+        details=tuple("not JSON" if rejected else None for *_, rejected in entries),
     )
 
 
@@ -111,10 +127,17 @@ class LogWriter:
         until_ns: int | None = None,
         at_end: bool = False,
         now_ns: int | None = None,
+        configure: bool | None = None,
+        lost: int = 0,
     ) -> bytes:
-        """Returns the next record: events, their receipt, and progress up to `until_ns`."""
+        """Returns the next record: events, their receipt, and progress up to `until_ns`.
+
+        `configure` says whether the configuration travels with it; by default with the first record. `lost` offsets
+        before the events expired unread.
+        """
         listed = list(events)
-        first, self.next_offset = self.next_offset, self.next_offset + len(listed)
+        lost_first, first = self.next_offset, self.next_offset + lost
+        self.next_offset = first + len(listed)
         source = SourceRange(
             topic="events",
             topic_id=self.topic_id,
@@ -124,6 +147,77 @@ class LogWriter:
             next_offset=self.next_offset,
         )
         progress = SourceProgress(source=0, began_ns=T0_NS, until_ns=until_ns, at_end=at_end)
+        losses = (LostRange(source=0, first_offset=lost_first, next_offset=first),) if lost else ()
+        configure = self.sequence == 0 if configure is None else configure
+        value = encode_record(
+            LogRecord(
+                generation=self.bundle.generation,
+                partitions=self.bundle.partitions,
+                incarnation=self.incarnation,
+                sequence=self.sequence,
+                config_version=self.config_version,
+                sources=(source,),
+                config=self.bundle.encode() if configure else None,
+                rows=rows(listed, first) if listed else None,
+                receipts=receipts(first, len(listed)) if listed else None,
+                progress=None if until_ns is None and not at_end and not lost else _progress(progress, losses),
+            )
+        )
+        self.sequence += 1
+        self.log.append((now_ns if now_ns is not None else (until_ns or T0_NS), value))
+        return value
+
+
+def _progress(entry: SourceProgress, lost: tuple[LostRange, ...] = ()) -> Progress:
+    return Progress(sources=(entry,), topic_partitions={"events": 1}, lost=lost)
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message of a source: its events, and how many of its items were malformed."""
+
+    time_ns: int
+    events: tuple[Event, ...] = ()
+    malformed: int = 0
+
+    @property
+    def items(self) -> int:
+        """Items received."""
+        return sum(event.count for event in self.events) + self.malformed
+
+
+@dataclass
+class Reader:
+    """An ingest process with a session on one source, begun at a committed offset."""
+
+    bundle: Bundle
+    messages: Sequence[Message]
+    incarnation: str
+    first_offset: int = 0
+    config_version: int = 0
+    topic: str = "events"
+    partition: int = 0
+    topic_id: str = "topic-id"
+    position: int = -1
+    sequence: int = 0
+
+    def __post_init__(self) -> None:
+        self.position = self.first_offset
+
+    def read(self, count: int, *, progress: bool = True) -> bytes:
+        """Returns the record of the next `count` messages."""
+        first, self.position = self.position, min(self.position + count, len(self.messages))
+        offsets = range(first, self.position)
+        placed = [(0, offset, event) for offset in offsets for event in self.messages[offset].events]
+        source = SourceRange(
+            topic=self.topic,
+            topic_id=self.topic_id,
+            partition=self.partition,
+            session=self.incarnation,
+            first_offset=self.first_offset,
+            next_offset=self.position,
+        )
+        entries = _runs([(offset, self.messages[offset]) for offset in offsets])
         value = encode_record(
             LogRecord(
                 generation=self.bundle.generation,
@@ -133,18 +227,35 @@ class LogWriter:
                 config_version=self.config_version,
                 sources=(source,),
                 config=self.bundle.encode() if self.sequence == 0 else None,
-                rows=rows(listed, first) if listed else None,
-                receipts=receipts(first, len(listed)) if listed else None,
-                progress=None if until_ns is None and not at_end else _progress(progress),
+                rows=rows_at(placed) if placed else None,
+                receipts=receipts_of(entries) if entries else None,
+                progress=self._progress() if progress else None,
             )
         )
         self.sequence += 1
-        self.log.append((now_ns if now_ns is not None else (until_ns or T0_NS), value))
         return value
 
+    def _progress(self) -> Progress:
+        times = [message.time_ns for message in self.messages[self.first_offset : self.position]]
+        entry = SourceProgress(
+            source=0, began_ns=times[0] if times else None, until_ns=max(times, default=None), at_end=False
+        )
+        return Progress(sources=(entry,), topic_partitions={self.topic: 1})
 
-def _progress(entry: SourceProgress) -> Progress:
-    return Progress(sources=(entry,), topic_partitions={"events": 1})
+
+def _runs(messages: Sequence[tuple[int, Message]]) -> list[tuple[int, int, int, int, int]]:
+    """Returns receipts; consecutive clean one-item messages share one."""
+    entries: list[tuple[int, int, int, int, int]] = []
+    in_run = False
+    for offset, message in messages:
+        clean = message.items == 1 and not message.malformed
+        if clean and in_run:
+            source, first, _, items, rejected = entries[-1]
+            entries[-1] = (source, first, offset, items + 1, rejected)
+        else:
+            entries.append((0, offset, offset, message.items, message.malformed))
+        in_run = clean
+    return entries
 
 
 def run(log: Iterable[tuple[int, bytes]], engine: Engine | None = None) -> tuple[Engine, list[Output]]:
@@ -172,3 +283,13 @@ def steady(
             ]
         )
     return batches
+
+
+def minute_by_minute(writer: LogWriter, batches: Iterable[Sequence[Event]], *, start: int = 0, lag_s: int = 0) -> None:
+    """Writes a record per minute: the events of minute `start`, `start` + 1, …, read up to the end of that minute.
+
+    `lag_s` is how far `now` is ahead of that end.
+    """
+    for i, events in enumerate(batches, start):
+        until_ns = T0_NS + (i + 1) * MINUTE_NS
+        writer.record(events, until_ns=until_ns, now_ns=until_ns + lag_s * 1_000_000_000)

@@ -1,0 +1,58 @@
+"""The demo's objectives, from the OpenSLO files that come with it, and the configuration made of them."""
+
+from __future__ import annotations
+
+import contextlib
+from importlib import resources
+from pathlib import Path
+
+from stream.config.bundle import make_bundle
+from stream.config.openslo import load_objectives
+from stream.core.slo.spec import Bundle, Settings, Source
+from stream.core.units import MINUTE_NS
+from stream.demo.workload import Topics
+
+CATCHING_UP_AFTER_S = 120.0
+"""On the wall clock, as everywhere; in event time it is as many times longer as event time runs faster."""
+
+
+def write_slo_files(directory: Path) -> list[Path]:
+    """Copies the demo's OpenSLO files to a directory, where the user can read and edit them. Returns their paths."""
+    directory.mkdir(parents=True, exist_ok=True)
+    with contextlib.ExitStack() as stack:
+        package = stack.enter_context(resources.as_file(resources.files("stream.demo") / "slo"))
+        return [
+            _copied(source, directory / source.name) for source in sorted(package.iterdir()) if source.suffix == ".yaml"
+        ]
+
+
+def _copied(source: Path, target: Path) -> Path:
+    target.write_bytes(source.read_bytes())
+    return target
+
+
+def demo_bundle(files: list[Path], topics: Topics, *, pipeline: str, generation: str, speed: float) -> Bundle:
+    """Returns the configuration of the demo's pipeline.
+
+    Args:
+        files: OpenSLO files.
+        topics: The source topics; the log has as many partitions.
+        pipeline: Name of the pipeline.
+        generation: Its generation.
+        speed: Seconds of event time in a second.
+
+    Raises:
+        ConfigError: A file is not valid.
+    """
+    return make_bundle(
+        load_objectives(files),
+        previous=None,
+        pipeline=pipeline,
+        generation=generation,
+        partitions=topics.partitions,
+        sources=(
+            Source(topic=topics.spans, encoding="otlp_proto"),
+            Source(topic=topics.events, encoding="flat"),
+        ),
+        settings=Settings(catching_up_after_ns=max(2 * MINUTE_NS, round(CATCHING_UP_AFTER_S * speed * 1e9))),
+    )

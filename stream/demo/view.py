@@ -1,0 +1,136 @@
+"""What a reader of the output topics knows: events in, the latest state of every objective and certificate out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+Data = dict[str, Any]
+
+
+@dataclass(slots=True)
+class ObjectiveView:
+    """The latest indicator of one objective, and its alerts that fire (rule to severity)."""
+
+    service: str
+    objective: str
+    target: str
+    minute: str = ""
+    minute_ratio: float | None = None
+    minute_n: int = 0
+    window_ratio: float | None = None
+    window_n: int = 0
+    budget_left: tuple[float | None, float | None] = (None, None)
+    burn_rates: dict[str, float | None] = field(default_factory=dict)
+    firing: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class CertificateView:
+    """The latest state of one certificate; `eta_minutes` is the time until decidable, None when nobody knows."""
+
+    service: str
+    version: str
+    state: str = ""
+    why: str = ""
+    eta_minutes: int | None = None
+
+
+@dataclass(slots=True)
+class View:
+    """Everything read so far. `seen` holds the id of every event; `repeated` counts ids that came again."""
+
+    objectives: dict[tuple[str, str], ObjectiveView] = field(default_factory=dict)
+    certificates: dict[tuple[str, str], CertificateView] = field(default_factory=dict)
+    events: Counter[str] = field(default_factory=Counter)
+    repeated: int = 0
+    seen: set[str] = field(default_factory=set)
+
+    def take(self, topic: str, value: bytes) -> list[str]:
+        """Enters an event of an output topic (its name after the prefix). Returns lines worth telling."""
+        event = orjson.loads(value)
+        if event["id"] in self.seen:
+            self.repeated += 1
+            return []
+        self.seen.add(event["id"])
+        self.events[topic] += 1
+        data: Data = event["data"]
+        match topic:
+            case "sli" if "centroids" not in data:
+                self._indicator(data)
+                return []
+            case "burn-rate":
+                return [self._alert(data)]
+            case "certificate":
+                return list(self._certificate(data))
+            case "deadletter":
+                return [f"dead letter  {data['position']}: {data['reason']}"]
+            case _:
+                return []
+
+    def _objective(self, data: Data) -> ObjectiveView:
+        key = (data["service"], data["objective"])
+        return self.objectives.setdefault(key, ObjectiveView(*key, data["target"]))
+
+    def _indicator(self, data: Data) -> None:
+        view, minute, window, budget = self._objective(data), data["minute"], data["window"], data["budget"]
+        if minute["start"] < view.minute:
+            return  # a correction of an older minute
+        view.minute, view.minute_ratio, view.minute_n = minute["start"], minute["ratio"], minute["n"]
+        view.window_ratio, view.window_n = window["ratio"], window["n"]
+        view.budget_left = (budget["remaining_min_ratio"], budget["remaining_max_ratio"])
+        view.burn_rates = data["burn_rates"]
+
+    def _alert(self, data: Data) -> str:
+        view = self._objective(data)
+        if data["state"] == "firing":
+            view.firing[data["rule"]] = data["severity"]
+        else:
+            view.firing.pop(data["rule"], None)
+        state = data["severity"].upper() if data["state"] == "firing" else f"{data['severity']} resolved"
+        return f"{state}  {short(data['service'])} {data['objective']} ({data['rule']}): {data['explanation']}"
+
+    def _certificate(self, data: Data) -> Iterator[str]:
+        key = (data["service"], data["version"])
+        view = self.certificates.setdefault(key, CertificateView(*key))
+        before = view.state
+        view.state = data["state"]
+        undecided = [o["minutes_until_decidable"] for o in data["objectives"] if not o["decided"]]
+        known = [minutes for minutes in undecided if minutes is not None]
+        view.eta_minutes = max(known) if known and view.state == "pending" else None
+        view.why = _why(data)
+        if view.state != before and view.why:
+            eta = f"; decidable in about {span(view.eta_minutes)}" if view.eta_minutes else ""
+            yield f"certificate  {short(view.service)} {view.version}: {view.state}, {view.why}{eta}"
+
+
+def _why(data: Data) -> str:
+    """Returns in a few words why a certificate is in its state."""
+    match data["state"]:
+        case "pending":
+            # Without a reason the first minute sufficed: the next event says "issued".
+            return ", ".join(entry["reason"].replace("_", " ") for entry in data["reasons"])
+        case "issued":
+            claims = [f"{o['objective']} ≥ {o['target']} on {o['n']:,} requests" for o in data["objectives"]]
+            return f"{data['confidence']:.0%} confidence: {', '.join(claims)}"
+        case "revoked":
+            return f"the evidence turned on {', '.join(data['revoked_by'])}"
+        case _:
+            return str(data["trigger"] or "").replace("_", " ")
+
+
+def short(service: str) -> str:
+    """Returns a service's name without environment and namespace."""
+    return service.rpartition("/")[2]
+
+
+def span(minutes: int) -> str:
+    """Returns a length of time in the unit that fits."""
+    for unit, size in (("d", 1440), ("h", 60)):
+        if minutes >= 2 * size:
+            return f"{minutes / size:.0f} {unit}"
+    return f"{minutes} min"

@@ -1,0 +1,10 @@
+"""The pipeline in one process, without a broker: a partitioned log with transactions, and a seeded simulator.
+
+>>> simulate(7).failures
+()
+"""
+
+from stream.testing.processes import Mutation
+from stream.testing.simulator import Outcome, Scenario, simulate
+
+__all__ = ["Mutation", "Outcome", "Scenario", "simulate"]

@@ -1,0 +1,193 @@
+"""What must hold when a simulated pipeline has come to rest."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import orjson
+
+from stream.core.cells import Column
+from stream.core.engine import Engine
+from stream.core.engine.ledger import balance
+from stream.core.engine.state import SERIES
+from stream.core.events import render
+from stream.core.units import SECOND_NS
+from stream.testing.log import Kafka, Partition, Place
+from stream.testing.processes import CLAIM_KEY, SHUFFLE, SOURCE, STATE, latest
+
+Cell = tuple[str, int, bool]
+"""Service key, minute, bad."""
+
+
+@dataclass(slots=True)
+class Expected:
+    """The generator's own account of what it produced."""
+
+    cells: Counter[Cell]
+    rejected: int = 0
+    clock_went_back_ns: int = 0
+
+    @property
+    def received(self) -> int:
+        """Items produced."""
+        return sum(self.cells.values()) + self.rejected
+
+
+@dataclass(slots=True)
+class Evidence:
+    """Everything that a pipeline at rest has left behind, read as its users would."""
+
+    kafka: Kafka
+    partitions: int
+    expected: Expected
+    restored: list[Engine] = field(default_factory=list)
+    snapshots: list[dict[bytes, bytes]] = field(default_factory=list)
+    refolded: list[Engine] = field(default_factory=list)
+    refolded_outputs: dict[Place, list[bytes]] = field(default_factory=dict)
+    frontier_errors: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        times = _times_by_source(self.kafka)
+        for number in range(self.partitions):
+            chunks = latest(self.kafka.partition((STATE, number)).read_committed())
+            chunks.pop(CLAIM_KEY, None)
+            self.restored.append(Engine.restore(number, chunks))
+            self.snapshots.append(self.restored[-1].snapshot())
+            self.refolded.append(self._refold(number, self.kafka.partition((SHUFFLE, number)), times))
+
+    def _refold(self, number: int, log: Partition, times: dict[int, list[int]]) -> Engine:
+        """Returns a new engine that folded the whole log; its outputs are kept, its frontier is watched."""
+        engine = Engine(number)
+        for entry in log.read(0):
+            assert entry.value is not None
+            frontier_ns = engine.frontier_ns
+            covered = {name: account.next_offset for name, account in engine.ledger.sources.items()}
+            for output in engine.apply(entry.offset, entry.time_ns, entry.value):
+                rendered = render(output)
+                self.refolded_outputs.setdefault((rendered.topic, number), []).append(rendered.value)
+            if frontier_ns is not None:
+                self._check_frontier(engine, frontier_ns, covered, times)
+        engine.checkpoint()
+        return engine
+
+    def _check_frontier(
+        self, engine: Engine, frontier_ns: int, covered: dict[str, int], times: dict[int, list[int]]
+    ) -> None:
+        """What a record is the first to cover is not older than the frontier that stood before it."""
+        for name, account in engine.ledger.sources.items():
+            first = covered.get(name, 0)
+            if account.next_offset <= first:
+                continue
+            behind_ns = frontier_ns - times[account.partition][first] - self.expected.clock_went_back_ns
+            if behind_ns > 0:
+                self.frontier_errors.append(
+                    f"partition {engine.partition}, record {engine.log_offset}: message {first} of source "
+                    f"{account.partition} was not read, the frontier stood {behind_ns / SECOND_NS:.0f} s after it"
+                )
+
+    def outputs(self) -> dict[Place, list[bytes]]:
+        """Returns what a read_committed reader sees of every output partition."""
+        topics = sorted(place for place in self.kafka.partitions if place[0] not in (SOURCE, SHUFFLE, STATE))
+        seen = {
+            place: [entry.value for entry in self.kafka.partition(place).read_committed() if entry.value is not None]
+            for place in topics
+        }
+        return {place: values for place, values in seen.items() if values}
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of the final state and of all committed outputs."""
+        sha = hashlib.sha256()
+        for snapshot in self.snapshots:
+            for key, value in sorted(snapshot.items()):
+                sha.update(key + b"\0" + value)
+        for place, values in sorted(self.outputs().items()):
+            sha.update(repr(place).encode() + b"\0".join(values))
+        return sha.hexdigest()
+
+
+def _times_by_source(kafka: Kafka) -> dict[int, list[int]]:
+    """Returns the running maximum of the timestamps of each source partition, by offset."""
+    return {
+        number: list(accumulate((entry.time_ns for entry in partition.read(0)), max))
+        for (topic, number), partition in kafka.partitions.items()
+        if topic == SOURCE
+    }
+
+
+def violations(evidence: Evidence) -> tuple[str, ...]:
+    """Returns every broken invariant in plain words."""
+    return (
+        *_wrong_cells(evidence),
+        *_wrong_ledger(evidence),
+        *_repeated_outputs(evidence),
+        *_other_outputs(evidence),
+        *_other_state(evidence),
+        *evidence.frontier_errors,
+    )
+
+
+def _wrong_cells(evidence: Evidence) -> list[str]:
+    """Every produced event is counted once, under its service, minute and verdict."""
+    counted: Counter[Cell] = Counter()
+    minutes = {minute for _, minute, _ in evidence.expected.cells}
+    for engine in evidence.restored:
+        cells = engine.state.cells[SERIES]
+        for (service, _, _), row in cells.index.items():
+            ring = cells.rings[0]
+            for minute in range(ring.base, ring.top):
+                values = cells.minute(minute)[:, row]
+                n, bad = int(values[Column.N]), int(values[Column.N_BAD])
+                if n:
+                    minutes.add(minute)
+                    counted[(service, minute, True)] += bad
+                    counted[(service, minute, False)] += n - bad
+    wrong = {cell for cell in {*counted, *evidence.expected.cells} if counted[cell] != evidence.expected.cells[cell]}
+    return [
+        f"{service}, minute {minute}, {'bad' if bad else 'good'}: counted {counted[(service, minute, bad)]}, "
+        f"produced {evidence.expected.cells[(service, minute, bad)]}"
+        for service, minute, bad in sorted(wrong)
+    ]
+
+
+def _wrong_ledger(evidence: Evidence) -> list[str]:
+    """received = counted + duplicate + late + rejected, nothing in flight, and received is what was produced."""
+    accounts = balance(engine.ledger for engine in evidence.restored)
+    wrong = [f"the ledger is not balanced: {account}" for account in accounts if not account.is_equal]
+    wrong += [f"{account.in_flight} offsets are in flight: {account}" for account in accounts if account.in_flight]
+    received = sum(account.received for account in accounts)
+    rejected = sum(sum(account.rejected.values()) for account in accounts)
+    late = sum(account.late for account in accounts)
+    expected = (evidence.expected.received, evidence.expected.rejected, 0)
+    if (received, rejected, late) != expected:
+        wrong.append(f"received, rejected, late are {received, rejected, late}, produced were {expected}")
+    return wrong
+
+
+def _repeated_outputs(evidence: Evidence) -> list[str]:
+    ids = Counter(orjson.loads(value)["id"] for values in evidence.outputs().values() for value in values)
+    return [f"output {name} was committed {times} times" for name, times in sorted(ids.items()) if times > 1]
+
+
+def _other_outputs(evidence: Evidence) -> list[str]:
+    """The committed outputs are those of a fresh fold, byte for byte and in order."""
+    committed, folded = evidence.outputs(), evidence.refolded_outputs
+    return [
+        f"{topic}-{number}: {len(committed.get((topic, number), []))} outputs were committed, a fresh fold gives "
+        f"{len(folded.get((topic, number), []))}, or others"
+        for topic, number in sorted({*committed, *folded})
+        if committed.get((topic, number)) != folded.get((topic, number))
+    ]
+
+
+def _other_state(evidence: Evidence) -> list[str]:
+    """The restored state is that of a fresh fold of the whole log."""
+    wrong = []
+    for ours, refolded in zip(evidence.snapshots, evidence.refolded, strict=True):
+        fresh = refolded.snapshot()
+        differing = sorted(key for key in {*ours, *fresh} if ours.get(key) != fresh.get(key))
+        if differing:
+            wrong.append(f"partition {refolded.partition}: restored and fresh state differ in {differing}")
+    return wrong

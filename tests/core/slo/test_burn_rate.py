@@ -1,0 +1,93 @@
+"""Burn rates: the published factors, and exact comparisons."""
+
+from fractions import Fraction
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from stream.core.cells import COLUMNS, Column
+from stream.core.slo.burn_rate import (
+    RULES,
+    TRANSITIONS,
+    AlertState,
+    burn_rate,
+    burns,
+    duration,
+    explain,
+    rules_for,
+    window_lengths,
+)
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES, WEIGHT_ONE
+from tests.core.oracles import burn
+
+MONTH = 30 * DAY_MINUTES
+
+
+def cell(n: int, bad: int) -> list[int]:
+    values = [0] * COLUMNS
+    values[Column.N], values[Column.N_BAD] = n, bad
+    values[Column.WEIGHT], values[Column.WEIGHT_BAD] = n * WEIGHT_ONE, bad * WEIGHT_ONE
+    return values
+
+
+def test_the_factors_at_thirty_days_are_those_of_the_workbook():
+    assert [float(rule.factor(MONTH)) for rule in RULES] == [14.4, 6.0, 3.0, 1.0]
+
+
+def test_the_factors_scale_with_the_window_and_never_ask_for_less_than_the_budget_allows():
+    assert [float(rule.factor(28 * DAY_MINUTES)) for rule in RULES] == [13.44, 5.6, 2.8, 1.0]
+    assert [float(rule.factor(7 * DAY_MINUTES)) for rule in RULES] == [3.36, 1.4, 1.0, 1.0]
+
+
+def test_rules_whose_long_window_does_not_fit_are_left_out():
+    assert [rule.name for rule in rules_for(HOUR_MINUTES)] == ["page-1h-5m"]
+    assert [rule.name for rule in rules_for(DAY_MINUTES)] == ["page-1h-5m", "page-6h-30m", "ticket-1d-2h"]
+    assert window_lengths(HOUR_MINUTES) == (5, 60)
+    assert window_lengths(MONTH) == (5, 30, 60, 120, 360, 1440, 4320)
+
+
+def test_exactly_fourteen_point_four_is_not_above_it():
+    factor = RULES[0].factor(MONTH)
+    at = burn_rate(cell(10_000, 144), Fraction("0.001"))
+    above = burn_rate(cell(1_000_000, 14_401), Fraction("0.001"))
+    assert at == factor
+    assert burns(at, at, factor) is False
+    assert burns(above, above, factor) is True
+    assert burns(above, at, factor) is False
+    assert burns(at, above, factor) is False
+
+
+def test_no_data_decides_nothing():
+    assert burn_rate(cell(0, 0), Fraction("0.001")) is None
+    high = Fraction(1000)
+    assert burns(None, high, Fraction(1)) is None
+    assert burns(high, None, Fraction(1)) is None
+    assert burns(None, None, Fraction(1)) is None
+
+
+def test_ten_requests_an_hour_with_one_failure_burn_a_hundred_times_too_fast():
+    """One failure in an hour of ten requests: 100 times, and 100 ÷ 720 of a month's budget."""
+    rate = burn_rate(cell(10, 1), Fraction("0.001"))
+    assert rate == 100
+    assert float(rate * HOUR_MINUTES / MONTH) == pytest.approx(0.139, abs=5e-4)
+
+
+@given(st.integers(0, 10**9), st.integers(0, 10**9))
+def test_burn_rates_are_exact(good, bad):
+    assert burn_rate(cell(good + bad, bad), Fraction("0.001")) == burn([(good + bad, bad)], "0.999")
+
+
+def test_the_transition_table():
+    assert TRANSITIONS == {
+        AlertState.INACTIVE: {True: AlertState.FIRING},
+        AlertState.FIRING: {False: AlertState.INACTIVE},
+    }
+
+
+def test_an_explanation_names_windows_rates_and_what_is_lost():
+    text = explain(RULES[0], Fraction("14.4"), Fraction(20), Fraction("30.5"), True)
+    for part in ("1h and 5m", "20.00 and 30.50", "14.4", "2%"):
+        assert part in text
+    assert "no longer" in explain(RULES[0], Fraction("14.4"), Fraction(1), Fraction(1), False)
+    assert [duration(m) for m in (5, 90, 120, 4320)] == ["5m", "90m", "2h", "3d"]
