@@ -18,6 +18,7 @@ CRASH_WINDOW_S = 300.0
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 8.0
 STOP_S = 12.0
+EXIT_UNAVAILABLE = 69
 EXIT_GAVE_UP = 70
 EXIT_CONFIG = 78
 _POLL_S = 0.1
@@ -66,7 +67,8 @@ class Child:
 def supervise(children: Sequence[Child]) -> int:
     """Runs the children until SIGTERM or SIGINT, or until one crashes five times in five minutes.
 
-    A child that asks for the operator (exit code 78) is not restarted: nothing would change.
+    A child that asks for the operator (exit code 78) is not restarted: nothing would change. One that finds no broker
+    (69) has not crashed: it is started again for as long as it takes.
 
     Returns:
         0 after a signal, 78 or 70 otherwise.
@@ -91,7 +93,9 @@ def _tend(children: Sequence[Child], now_s: float) -> int:
         if ended == EXIT_CONFIG:
             _say(f"{child.name}: needs you, see above; stopping")
             return EXIT_CONFIG
-        if ended is not None and child.crashed(now_s):
+        if ended == EXIT_UNAVAILABLE:
+            child.start_at_s = now_s + BACKOFF_MAX_S
+        elif ended is not None and child.crashed(now_s):
             _say(f"{child.name}: crashed {CRASHES_MAX} times within {CRASH_WINDOW_S / 60:.0f} minutes, giving up")
             return EXIT_GAVE_UP
         if ended is not None:

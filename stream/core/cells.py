@@ -66,7 +66,7 @@ def squared_weight(weight: Array, count: Array) -> Array:
     """Returns Σw² of rows of `count` events that share `weight` (2^-16), in 2^-8.
 
     The weight of one event is weight / count. Two bits are dropped before and after squaring, so that 65,536 squared
-    fits: the relative error is below 2^-11 for a weight of one and vanishes for integral weights.
+    fits: the error is below the last digit, 2^-8, for weights near one, and integral weights are exact.
     """
     each = (weight // count) >> 4
     return ((each * each) >> 16) * count
@@ -109,18 +109,19 @@ class Ring:
         data[:, :, held % capacity] = self.data[:, :, held % self.capacity]
         self.data = data
 
-    def add(self, series: Array, minutes: Array, values: Array) -> None:
-        """Adds `values` int64[COLUMNS, n] to the periods of `minutes` int64[n] of `series` int[n]."""
+    def add(self, series: Array, minutes: Array, values: Array, columns: Array) -> None:
+        """Adds `values` int64[COLUMNS, n], of which only `columns` hold anything, at (series, minute), each int64[n]."""
         periods = minutes // self.spec.period_minutes
         self.include(int(periods.min()), int(periods.max()))
         flat = series * self.capacity + periods % self.capacity
-        for column in range(COLUMNS):
-            if values[column].any():
-                np.add.at(self.data[column].reshape(-1), flat, values[column])
+        for column in columns:
+            np.add.at(self.data[column].reshape(-1), flat, values[column])
 
     def retire(self, minute: int) -> None:
         """Forgets the periods that lie wholly before `minute`."""
         floor = minute // self.spec.period_minutes
+        if floor == self.floor:
+            return
         self.floor = floor if self.floor is None else max(floor, self.floor)
         gone = np.arange(self.base, min(floor, self.top))
         self.data[:, :, gone % self.capacity] = 0
@@ -186,8 +187,9 @@ class Cells(Generic[Key]):
 
     def add(self, series: Array, minutes: Array, values: Array) -> None:
         """Adds `values` int64[COLUMNS, n] at (series int64[n], minute int64[n]) to every ring."""
+        columns = np.flatnonzero(values.any(axis=1))
         for ring in self.rings:
-            ring.add(series, minutes, values)
+            ring.add(series, minutes, values, columns)
 
     def minute(self, minute: int) -> Array:
         """Returns int64[COLUMNS, rows]: the cells of one minute."""

@@ -93,6 +93,7 @@ def as_json(result: Result) -> dict[str, Any]:
             for name, (n, bad) in result.tally.objectives.items()
         },
         "sli_events": result.view.events["sli"],
+        "sli_revisions": result.view.revisions,
         "burn_rate_events": result.view.events["burn-rate"],
         "certificate_events": result.view.events["certificate"],
         "deadletter_events": result.view.events["deadletter"],

@@ -29,7 +29,7 @@ from stream.demo.report import Result, print_report, write_json
 from stream.demo.screen import Progress, Screen, screen
 from stream.demo.workers import Workers
 from stream.demo.workload import Message, Topics, Workload
-from stream.kafka.clients import Producer, ingest_producer, stop
+from stream.kafka.clients import Producer, admin, ingest_producer, stop
 from stream.kafka.config_topic import publish_bundle
 from stream.kafka.local import LocalKafka
 from stream.kafka.state_reader import read_ledgers
@@ -111,19 +111,19 @@ def _signals() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _directory(options: DemoOptions) -> Iterator[Path]:
-    """Yields a directory for the run. It stays with --keep, and without the broker's data when the run fails."""
+    """Yields a directory for the run. It stays with --keep; when the run fails the workers' log stays."""
     directory = Path(tempfile.mkdtemp(prefix="qma-demo-"))
+    failed = False
     try:
         yield directory
     except Exception:
-        shutil.rmtree(directory / "kafka" / "data", ignore_errors=True)
+        failed = True
         raise
-    except BaseException:
-        if not options.keep:
+    finally:
+        if failed and (directory / "workers.log").exists():
+            shutil.rmtree(directory / "kafka" / "data", ignore_errors=True)
+        elif failed or not options.keep:
             shutil.rmtree(directory, ignore_errors=True)
-        raise
-    if not options.keep:
-        shutil.rmtree(directory, ignore_errors=True)
 
 
 class _Demo:
@@ -157,6 +157,7 @@ class _Demo:
             topics=topics,
         )
         self._acknowledged: dict[tuple[str, int], int] = {}
+        self._topics_created: list[str] = []
         self._tick = 0
         self._phase = "starting"
 
@@ -178,6 +179,7 @@ class _Demo:
             await self._workers.stop(_STOP_S)
             await stop(producer, wait_s=1.0)
             await stop(reader.consumer, wait_s=1.0)
+            await self._tidy_up()
 
     async def _set_up(self) -> None:
         """Creates the topics and publishes the configuration."""
@@ -188,6 +190,7 @@ class _Demo:
             for name in (self._topics.spans, self._topics.events)
         ]
         created = await apply(self._bootstrap, specs)
+        self._topics_created = [change.topic for change in created]
         files = write_slo_files(self._directory / "slo")
         bundle = demo_bundle(
             files,
@@ -201,6 +204,16 @@ class _Demo:
             f"Kafka at {self._bootstrap}: {len(created)} topics created, {len(bundle.objectives)} objectives applied "
             f"from {self._directory / 'slo'}"
         )
+
+    async def _tidy_up(self) -> None:
+        """Removes our topics from a broker that is not our own."""
+        if self._options.keep or self._options.broker == LOCAL_BROKER:
+            return
+        client = await admin(self._bootstrap)
+        try:
+            await client.delete_topics(self._topics_created)
+        finally:
+            await stop(client, wait_s=1.0)
 
     async def _story(self, producer: Producer) -> None:
         """Produces the workload at its pace, kills workers, then waits until everything is accounted for."""

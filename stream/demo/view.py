@@ -42,12 +42,16 @@ class CertificateView:
 
 @dataclass(slots=True)
 class View:
-    """Everything read so far. `seen` holds the id of every event; `repeated` counts ids that came again."""
+    """Everything read so far.
+
+    `seen` holds the id of every event, `repeated` counts ids that came again, `revisions` corrected indicators.
+    """
 
     objectives: dict[tuple[str, str], ObjectiveView] = field(default_factory=dict)
     certificates: dict[tuple[str, str], CertificateView] = field(default_factory=dict)
     events: Counter[str] = field(default_factory=Counter)
     repeated: int = 0
+    revisions: int = 0
     seen: set[str] = field(default_factory=set)
 
     def take(self, topic: str, value: bytes) -> list[str]:
@@ -78,6 +82,7 @@ class View:
 
     def _indicator(self, data: Data) -> None:
         view, minute, window, budget = self._objective(data), data["minute"], data["window"], data["budget"]
+        self.revisions += data["revision"] > 0
         if minute["start"] < view.minute:
             return  # a correction of an older minute
         view.minute, view.minute_ratio, view.minute_n = minute["start"], minute["ratio"], minute["n"]

@@ -269,7 +269,7 @@ def _framed(body: bytes) -> bytes:
 
 
 def _body(value: bytes) -> memoryview:
-    magic, version = _PREFIX.unpack_from(value)
+    magic, version = _PREFIX.unpack_from(value) if len(value) >= _PREFIX.size else (value, 0)
     if magic != _MAGIC or version != FORMAT:
         raise IncompatibleError(
             f"the state has format {magic!r} {version}, this version reads {_MAGIC!r} {FORMAT}; "

@@ -17,7 +17,7 @@ from stream.core.engine.close import close_minutes, expire
 from stream.core.engine.ledger import Ledger, SourceLedger
 from stream.core.engine.services import Service
 from stream.core.engine.state import SERIES, VERSIONS, Incarnation, State, StoredSpan
-from stream.core.engine.tally import tally
+from stream.core.engine.tally import of_kinds, tally
 from stream.core.errors import IncompatibleError
 from stream.core.events import DeadLetter, Output, SliEvent
 from stream.core.log import LogRecord, SourceRange, decode_record
@@ -388,7 +388,7 @@ def _note_revisions(state: State, service: Service, digest: str, minutes: Array)
 
 def _add_sketches(state: State, service: Service, rows: Rows) -> None:
     minutes = rows.end_ns // MINUTE_NS
-    chosen = np.isin(rows.kind, SKETCHED_KINDS) & ((rows.flags & RowFlag.NEGATIVE_DURATION) == 0)
+    chosen = of_kinds(rows, SKETCHED_KINDS) & ((rows.flags & RowFlag.NEGATIVE_DURATION) == 0)
     if state.next_minute is not None:
         chosen &= minutes >= state.next_minute
     durations_s = rows.duration_ns / SECOND_NS

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.core.cells import COLUMNS, Column, squared_weight
-from stream.core.columns import Array, RowFlag, Rows
+from stream.core.columns import Array, Kind, RowFlag, Rows
 from stream.core.slo.spec import Objective
 from stream.core.units import MINUTE_NS
 
@@ -29,7 +29,7 @@ def tally(rows: Rows, objective: Objective) -> Tally:
 
     A row whose end lies before its start has no duration: it is left out of an objective on duration.
     """
-    selected = np.isin(rows.kind, objective.kinds)
+    selected = of_kinds(rows, objective.kinds)
     if objective.duration_lte_ns is None:
         bad = (rows.flags & RowFlag.FAILED) != 0
     else:
@@ -38,6 +38,13 @@ def tally(rows: Rows, objective: Objective) -> Tally:
     chosen = np.flatnonzero(selected)
     values = _values(rows, chosen, bad[chosen], objective.sampling_none)
     return _grouped(rows.version[chosen], rows.end_ns[chosen] // MINUTE_NS, values)
+
+
+def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:
+    """Returns bool[n]: whether the row's kind is one of `kinds`."""
+    wanted = np.zeros(len(Kind), bool)
+    wanted[list(kinds)] = True
+    return np.asarray(wanted[rows.kind])
 
 
 def _values(rows: Rows, chosen: Array, bad: Array, sampling_none: bool) -> Array:
