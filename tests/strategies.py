@@ -27,7 +27,7 @@ def dictionary(size: int = 4) -> st.SearchStrategy[tuple[str, ...]]:
 def row_batches(draw: st.DrawFn, min_size: int = 0, max_size: int = 12) -> Rows:
     """Rows of any values that the types allow."""
     n = draw(st.integers(min_size, max_size))
-    dictionaries = {name: draw(dictionary()) for name in Rows.DICTIONARIES.values()}
+    dictionaries: dict[str, Any] = {name: draw(dictionary()) for name in Rows.DICTIONARIES.values()}
 
     def column(name: str, dtype: str) -> np.ndarray:
         if name in Rows.DICTIONARIES:
@@ -37,7 +37,8 @@ def row_batches(draw: st.DrawFn, min_size: int = 0, max_size: int = 12) -> Rows:
             values = st.integers(int(info.min), int(info.max))
         return np.array(draw(st.lists(values, min_size=n, max_size=n)), dtype)
 
-    return Rows(**{name: column(name, dtype) for name, dtype in Rows.DTYPES.items()}, **dictionaries)
+    arrays: dict[str, Any] = {name: column(name, dtype) for name, dtype in Rows.DTYPES.items()}
+    return Rows(**arrays, **dictionaries)
 
 
 @st.composite
@@ -80,9 +81,9 @@ progress_sections = st.builds(
         max_size=3,
     ).map(tuple),
     topic_partitions=st.dictionaries(words, st.integers(1, 64), max_size=3),
-    lost=st.lists(st.builds(LostRange, source=st.integers(0, 9), first_offset=int64, next_offset=int64), max_size=2).map(
-        tuple
-    ),
+    lost=st.lists(
+        st.builds(LostRange, source=st.integers(0, 9), first_offset=int64, next_offset=int64), max_size=2
+    ).map(tuple),
 )
 log_records = st.builds(
     LogRecord,

@@ -57,7 +57,7 @@ def run(options: DemoOptions) -> int:
         KeyboardInterrupt: On Ctrl-C, or SIGTERM, after everything was stopped.
     """
     began_s = time.monotonic()
-    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # that it tries again is no news here
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)  # that it tries again is no news here
     with contextlib.ExitStack() as stack:
         stack.enter_context(_signals())
         directory = stack.enter_context(_directory(options))

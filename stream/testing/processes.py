@@ -96,7 +96,18 @@ class World:
     fetch_ratio: float = 0.2
     checkpoint_ratio: float = 0.2
     processes_started: int = 0
+    calm: bool = False
     counts: dict[str, int] = field(default_factory=dict)
+
+    def calm_down(self) -> None:
+        """From here on everything goes well and in large steps."""
+        self.calm = True
+        self.stale_ratio = 0.0
+        self.progress_ratio = self.fetch_ratio = self.checkpoint_ratio = 1.0
+
+    def limit(self, count: int) -> int:
+        """Returns how many records a read may bring: up to `count`, or all."""
+        return 1 << 30 if self.calm else 1 + self.dice.below(count)
 
     def count(self, what: str) -> None:
         """Counts one."""
@@ -186,8 +197,8 @@ class IngestProcess:
         batches = self._take_carried()
         for source, session in enumerate(self._sessions):
             partition = self._world.kafka.partition(_place(session))
-            entries = partition.read(session.next_offset, limit=1 + self._world.dice.below(6))
-            if entries and self._world.dice.chance(0.8):
+            entries = partition.read(session.next_offset, limit=self._world.limit(6))
+            if entries and (self._world.calm or self._world.dice.chance(0.8)):
                 batches.append(
                     Batch(
                         source=source,
@@ -201,7 +212,7 @@ class IngestProcess:
 
     def _cut(self, batches: tuple[Batch, ...]) -> list[tuple[Batch, ...]]:
         """Returns the cycles that a fetch is divided into, at random message boundaries."""
-        if not batches or self._world.dice.chance(0.5):
+        if not batches or self._world.calm or self._world.dice.chance(0.5):
             return [batches] if batches else []
         parts = [_halves(batch, self._world.dice.below(len(batch.offsets) + 1)) for batch in batches]
         halves = [tuple(half for pair in parts if (half := pair[side]).offsets) for side in (0, 1)]
@@ -392,7 +403,7 @@ class StateProcess:
         """Applies the next records, outputs wait for the checkpoint."""
         engine = held.engine
         log = self._world.kafka.partition((SHUFFLE, engine.partition))
-        for entry in log.read(engine.log_offset + 1, limit=1 + self._world.dice.below(4)):
+        for entry in log.read(engine.log_offset + 1, limit=self._world.limit(4)):
             assert entry.value is not None
             held.outputs += engine.apply(entry.offset, entry.time_ns, entry.value)
 

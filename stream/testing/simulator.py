@@ -269,7 +269,7 @@ class _Simulation:
 
     def rest(self, name: str) -> None:
         """One clean ingest, then one clean state process, until nothing is left to do."""
-        self.world.stale_ratio, self.world.progress_ratio, self.world.fetch_ratio = 0.0, 1.0, 1.0
+        self.world.calm_down()
         kafka, places = self.world.kafka, [(SOURCE, at) for at in range(self.scenario.source_partitions)]
         ends = {place: kafka.partition(place).end_offset for place in places}
         ingest = IngestProcess(self.world, f"{name}-ingest")

@@ -13,6 +13,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -249,14 +250,14 @@ class Fleet:
             worker.wanted = True
             self.start(worker)
 
-    async def ready(self, within_s: float = READY_S) -> None:
-        """Returns when every wanted worker says that it is ready.
+    async def ready(self, workers: Sequence[Worker], within_s: float = READY_S) -> None:
+        """Returns when these workers say that they are ready.
 
         Raises:
             ChaosFailed: One does not in time.
         """
         deadline_s = time.monotonic() + within_s
-        waiting = [worker for worker in self.workers if worker.wanted]
+        waiting = list(workers)
         while waiting:
             waiting = [worker for worker in waiting if not (worker.alive and await _is_ready(worker.port))]
             if waiting and time.monotonic() > deadline_s:

@@ -126,6 +126,7 @@ class _Run:
     async def go(self) -> None:
         """Runs everything; checks are added to the report as they are made."""
         bundle = await self.set_up()
+        await self.feeder.open()
         digests = {f"{o.service} {o.digest}": o.name.rpartition("/")[2] for o in bundle.objectives}
         for role, n in _NAMES.items():
             for number in range(n):
@@ -133,7 +134,7 @@ class _Run:
         try:
             async with _meanwhile(self.outputs.follow()):
                 async with _meanwhile(self.fleet.watch()):
-                    await self.fleet.ready()
+                    await self.fleet.ready(self.fleet.workers)
                     await self.feed_in_the_storm()
                     self.rest_s = await self.rest()
                 stopped = await self.stop()
@@ -233,10 +234,9 @@ class _Run:
     ) -> None:
         """Starts everything again, ends it again, and finds the same state."""
         marks = {worker.name: worker.log_path.stat().st_size for worker in self.fleet.workers}
-        self.fleet.workers = [worker for worker in self.fleet.workers if worker.wanted or worker.name in stopped]
         self.fleet.revive()
         async with _meanwhile(self.fleet.watch()):
-            await self.fleet.ready()
+            await self.fleet.ready(self.fleet.workers)
             await self.rest()
         again = await self.stop()
         await self.outputs.catch_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import random
 import time
 from collections import Counter
@@ -182,8 +183,11 @@ class Storm:
         """One more worker joins and leaves in order some seconds later."""
         worker = self.fleet.add(chosen.choice(("ingest", "state")), f"extra{number}")
         self._note("join", f"{worker.name} ({worker.role})")
-        await asyncio.sleep(chosen.uniform(6.0, 14.0))
+        with contextlib.suppress(ChaosFailed):  # in the storm it may not come up in time
+            await self.fleet.ready([worker], within_s=20.0)
+        await asyncio.sleep(chosen.uniform(3.0, 9.0))
         code, took_s = await self.fleet.leave(worker)
+        self.fleet.workers.remove(worker)
         self.leaves.append((worker.name, code, took_s))
         self._note("leave", f"{worker.name} exit {code} after {took_s:.1f} s")
 

@@ -133,7 +133,7 @@ class Workload:
     def opening(self, now_ns: int) -> Iterator[Message]:
         """Returns one message per source partition from some minutes ago.
 
-        So the history begins before the run, and minutes close and are published, and corrected, from the start.
+        So the history begins before the run, and minutes close, are published and corrected from its start on.
         """
         began_ns = now_ns - _HISTORY_NS
         for topic, partitions in ((self._flat_topic, FLAT_PARTITIONS), (self._otlp_topic, OTLP_PARTITIONS)):
@@ -215,8 +215,6 @@ class Feeder:
         """Sends until `stopping` is set and everything sent is acknowledged."""
         producer = await ingest_producer(self._bootstrap)
         try:
-            for message in self._workload.opening(time.time_ns()):
-                await self._send(producer, message)
             due = 0.0
             last_s = time.monotonic()
             while not stopping.is_set():
@@ -228,11 +226,24 @@ class Feeder:
                     due -= _items(message)
                     await self._send(producer, message)
                 await asyncio.sleep(_TICK_S)
-            if self._pending:
-                await asyncio.wait(self._pending, timeout=_ACKNOWLEDGED_S)
-            self.ledger.unclear += [f"no answer within {_ACKNOWLEDGED_S:g} s"] * len(self._pending)
+            await self._answers()
         finally:
             await stop(producer)
+
+    async def open(self) -> None:
+        """Sends what the sources held before anybody read them."""
+        producer = await ingest_producer(self._bootstrap)
+        try:
+            for message in self._workload.opening(time.time_ns()):
+                await self._send(producer, message)
+            await self._answers()
+        finally:
+            await stop(producer)
+
+    async def _answers(self) -> None:
+        if self._pending:
+            await asyncio.wait(self._pending, timeout=_ACKNOWLEDGED_S)
+        self.ledger.unclear += [f"no answer within {_ACKNOWLEDGED_S:g} s"] * len(self._pending)
 
     def _messages(self, due: float) -> Iterator[Message]:
         while due >= 1:

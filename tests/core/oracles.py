@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -30,13 +31,13 @@ def plus(a: Counters, b: Counters) -> Counters:
 class NaiveCells:
     """Every minute of every series in a dictionary; nothing is ever forgotten."""
 
-    cells: dict[tuple[Hashable, int], Counters] = field(default_factory=lambda: defaultdict(lambda: ZERO))
+    cells: dict[tuple[Any, int], Counters] = field(default_factory=lambda: defaultdict(lambda: ZERO))
 
-    def add(self, key: Hashable, minute: int, values: Counters) -> None:
+    def add(self, key: Any, minute: int, values: Counters) -> None:
         """Adds to one minute."""
         self.cells[key, minute] = plus(self.cells[key, minute], values)
 
-    def sum(self, key: Hashable, first: int, last: int) -> Counters:
+    def sum(self, key: Any, first: int, last: int) -> Counters:
         """Returns the sum over minutes [first, last)."""
         total = ZERO
         for (series, minute), values in self.cells.items():
@@ -44,7 +45,7 @@ class NaiveCells:
                 total = plus(total, values)
         return total
 
-    def window(self, key: Hashable, end: int, length: int) -> Counters:
+    def window(self, key: Any, end: int, length: int) -> Counters:
         """Returns a window's sum by the documented rule: exact end; the old edge of more than 6 h at or before the
         nominal one, on 10 minutes, of more than 3 d on an hour."""
         start = end - length
@@ -55,9 +56,9 @@ class NaiveCells:
         return self.sum(key, start, end)
 
 
-def nonzero(cells: Cells, ring: int = 0) -> dict[tuple[Hashable, int], Counters]:
+def nonzero(cells: Cells, ring: int = 0) -> dict[tuple[Any, int], Counters]:
     """Returns every cell of a ring that is not all zero, by series and period."""
-    held: dict[tuple[Hashable, int], Counters] = {}
+    held: dict[tuple[Any, int], Counters] = {}
     spec, keys = cells.rings[ring].spec, sorted(cells.index)
     first, last = cells.rings[ring].base // spec.span_periods, cells.rings[ring].top // spec.span_periods
     for number in range(first, last + 1):
@@ -67,7 +68,7 @@ def nonzero(cells: Cells, ring: int = 0) -> dict[tuple[Hashable, int], Counters]
     return held
 
 
-def engine_cells(engine: Engine) -> dict[str, dict[tuple[Hashable, int], Counters]]:
+def engine_cells(engine: Engine) -> dict[str, dict[tuple[Any, int], Counters]]:
     """Returns the cells of every ring of an engine."""
     return {
         f"{store}/{ring}": nonzero(engine.state.cells[store], ring)

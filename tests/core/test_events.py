@@ -42,7 +42,7 @@ def rendered() -> tuple[tuple[Rendered, dict], ...]:
 
 
 def name_of(event: dict) -> str:
-    return event["type"].removeprefix("qma.").removesuffix(".v1")
+    return str(event["type"]).removeprefix("qma.").removesuffix(".v1")
 
 
 def test_every_event_fulfils_its_schema():
@@ -76,7 +76,7 @@ def test_topic_and_key_are_those_of_the_contract():
 def test_ids_are_unique_within_a_run_and_the_same_in_another():
     ids = [event["id"] for _, event in rendered()]
     assert len(ids) == len(set(ids))
-    again, _ = Engine(0), None
+    again = Engine(0)
     second = [output for offset, (t, v) in enumerate(rich_log()) for output in again.apply(offset, t, v)]
     assert [render(output) for output in second] == [one for one, _ in rendered()]
 
@@ -95,7 +95,9 @@ def test_changes_of_alerts_and_certificates_are_urgent_and_restatements_are_not(
     for output, (_, event) in zip(outputs(), rendered(), strict=True):
         change = name_of(event) == "certificate" and event["data"]["state"] != event["data"]["before"]
         assert is_urgent(output) == (change or name_of(event) == "burn-rate")
-    restated = [o for o in outputs() if isinstance(o, CertificateEvent) and o.before is CertificateState.PENDING is o.state]
+    restated = [
+        o for o in outputs() if isinstance(o, CertificateEvent) and o.before is CertificateState.PENDING is o.state
+    ]
     assert restated
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import orjson
 import pytest
+from fastdigest import TDigest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tdigest import TDigest as Oracle
@@ -12,10 +13,16 @@ from stream.core.sketch import BUFFER_MAX, Sketches, quantiles, wire
 durations = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=300)
 
 
+def closed(sketches: Sketches, minute: int = 1) -> TDigest:
+    digest, _ = sketches.close(minute)
+    assert digest is not None
+    return digest
+
+
 def digest_of(values, minute=1):
     sketches = Sketches()
     sketches.add(minute, np.array(values, np.float64))
-    return sketches.close(minute)[0]
+    return closed(sketches, minute)
 
 
 @pytest.mark.parametrize("size", [1, 2, 50, 5_000, 3 * BUFFER_MAX])
@@ -26,7 +33,9 @@ def test_the_published_centroids_load_into_the_tdigest_package_with_the_same_qua
     oracle.update_centroids_from_list(orjson.loads(orjson.dumps(wire(digest))))
     assert oracle.n == size
     for name, q in (("p50_s", 50), ("p95_s", 95), ("p99_s", 99)):
-        ours = quantiles(digest)[name]
+        found = quantiles(digest)
+        assert found is not None
+        ours = found[name]
         rank = np.searchsorted(np.sort(values), [ours, oracle.percentile(q)]) / size
         assert abs(rank - q / 100).max() <= max(0.02, 1 / size), (name, rank)
 
@@ -38,7 +47,7 @@ def test_up_to_the_buffer_order_and_batching_do_not_matter(values, shuffle):
     apart = Sketches()
     for value in shuffled:
         apart.add(1, np.array([value]))
-    assert wire(apart.close(1)[0]) == wire(digest_of(values))
+    assert wire(closed(apart)) == wire(digest_of(values))
 
 
 @settings(max_examples=20)
@@ -56,7 +65,7 @@ def test_a_restart_in_the_middle_changes_no_bit(sizes, cut):
         whole.add(1, batch)
         restarted.add(1, batch)
         assert whole.dump(1) == restarted.dump(1)
-    assert wire(whole.close(1)[0]) == wire(restarted.close(1)[0])
+    assert wire(closed(whole)) == wire(closed(restarted))
 
 
 def test_a_minute_without_values_has_no_digest_and_no_quantiles():
@@ -68,8 +77,8 @@ def test_closing_a_minute_forgets_older_ones_and_keeps_newer_ones():
     sketches = Sketches()
     for minute in (1, 2, 3):
         sketches.add(minute, np.array([float(minute)]))
-    digest, closed = sketches.close(2)
-    assert closed == [1, 2]
+    digest, gone = sketches.close(2)
+    assert gone == [1, 2]
     assert quantiles(digest) == {"p50_s": 2.0, "p95_s": 2.0, "p99_s": 2.0}
     assert sketches.minutes() == [3]
     assert sketches.close(1) == (None, [])

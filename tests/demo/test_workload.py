@@ -15,6 +15,7 @@ from tests.demo.folding import BASE_NS, Pipeline, bundle_in
 
 TOPICS = Topics(partitions=4)
 FEW = 15.0
+TICKS_PER_CYCLE = 4
 
 
 def workload(seed: int = 7, base_ns: int = BASE_NS, duration_s: float = FEW) -> Workload:
@@ -50,8 +51,8 @@ def test_every_partition_has_a_beginning_before_time_goes_on() -> None:
 def folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workload, Pipeline]:
     run = workload()
     pipeline = Pipeline(bundle_in(tmp_path_factory.mktemp("slo"), TOPICS, FEW), TOPICS)
-    for tick in range(story.TICKS):
-        pipeline.take(run.tick(tick))
+    for start in range(0, story.TICKS, TICKS_PER_CYCLE):
+        pipeline.take([message for tick in range(start, start + TICKS_PER_CYCLE) for message in run.tick(tick)])
     return run, pipeline
 
 

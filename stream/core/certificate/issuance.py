@@ -76,12 +76,16 @@ class Evidence:
 
 @dataclass(slots=True)
 class Certificate:
-    """The certificate of one version of one service, and the evidence that it stands on."""
+    """The certificate of one version of one service, and the evidence that it stands on.
+
+    It began with `began_minute`, which is part of its id; `evidence_minute` is the first minute of what it stands on.
+    """
 
     service: str
     version: str
     policy: str
     began_minute: int
+    evidence_minute: int
     state: CertificateState = CertificateState.PENDING
     evidence: dict[str, Evidence] = field(default_factory=dict)
     reasons: tuple[Reason, ...] = ()
@@ -141,11 +145,11 @@ def assess(evidence: Evidence, objective: Objective) -> Assessment:
     """Returns where one objective stands and how long until it can be decided, failures aside."""
     bad_ratio_max = float(objective.bad_ratio_max)
     log_e = evidence.log_e(bad_ratio_max)
-    needs = 0
-    if log_e < log_threshold(ALPHA):
+    decided, needs = log_e >= log_threshold(ALPHA), 0
+    if not decided:
         # Evidence carried against the version has to be outweighed as well: the same test at a smaller alpha.
         alpha = ALPHA * math.exp(max(evidence.carried, CARRIED_MIN))
-        needs = events_until_decidable(evidence.n_bad, evidence.n, bad_ratio_max, alpha)
+        needs = max(1, events_until_decidable(evidence.n_bad, evidence.n, bad_ratio_max, alpha))
     eta = math.ceil(needs * evidence.minutes / evidence.n) if evidence.n else None
     return Assessment(
         objective=objective,

@@ -19,7 +19,6 @@ from tests.core.engine.log_writer import (
     minute_by_minute,
     objective,
     run,
-    steady,
 )
 
 PENDING, ISSUED, REVOKED, EXPIRED = CertificateState

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_NS, MINUTE_NS, SECOND_NS
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, Message, Reader, bundle
@@ -12,7 +14,7 @@ GOOD, BAD, QUIET, UNKNOWN = "prod/shop/checkout", "prod/shop/search", "prod/-/ba
 def objectives() -> tuple[Objective, ...]:
     """Two objectives for a service that is well, one each for those that are not."""
 
-    def on(service: str, name: str, target: str = "0.99", **rest: int) -> Objective:
+    def on(service: str, name: str, target: str = "0.99", **rest: Any) -> Objective:
         return Objective(service=service, name=name, target=target, window_minutes=43_200, **rest)
 
     return (
@@ -34,12 +36,12 @@ def rich_log() -> list[tuple[int, bytes]]:
         found = [_event(start_ns, i, minute) for i in range(60)]
         if minute == 40:
             found.append(Event(T0_NS + 20 * MINUTE_NS, service=GOOD, bad=True))  # late: a correction
-        writer.record(
-            found, until_ns=until_ns, now_ns=until_ns + 2 * SECOND_NS, lost=3 if minute == 70 else 0
-        )
+        writer.record(found, until_ns=until_ns, now_ns=until_ns + 2 * SECOND_NS, lost=3 if minute == 70 else 0)
     refused = [Message(T0_NS + 90 * MINUTE_NS, malformed=1), Message(T0_NS + 90 * MINUTE_NS, malformed=2)]
-    log.append((T0_NS + 91 * MINUTE_NS, Reader(writer.bundle, refused, "other", topic="extra", topic_id="extra-id").read(2)))
-    writer.bundle = bundle(*objectives()[1:], publish_sketches=True)
+    log.append(
+        (T0_NS + 91 * MINUTE_NS, Reader(writer.bundle, refused, "other", topic="extra", topic_id="extra-id").read(2))
+    )
+    writer.bundle = bundle(*objectives()[:-1], publish_sketches=True)
     writer.config_version = 1
     until_ns = T0_NS + 92 * MINUTE_NS
     writer.record([_event(until_ns, i, 92) for i in range(10)], until_ns=until_ns, configure=True)

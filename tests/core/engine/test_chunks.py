@@ -24,7 +24,8 @@ def fold(
 
     Returns the rendered outputs, the compacted topic after a last checkpoint, and the engine.
     """
-    engine, topic, outputs = Engine(0), {}, []
+    engine, outputs = Engine(0), []
+    topic: dict[bytes, bytes] = {}
     for offset, (time_ns, value) in enumerate(log):
         for output in engine.apply(offset, time_ns, value):
             rendered = render(output)
@@ -105,7 +106,7 @@ def test_certificates_that_expire_together_do_so_in_the_same_order_after_a_resto
 def test_days_later_old_spans_are_deleted_and_what_is_kept_is_bounded():
     writer = LogWriter(bundle(objective(window_minutes=60)))
     minute_by_minute(writer, steady(3, 2))
-    for hours in range(1, 86, 4):
+    for hours in range(1, 91, 2):
         until_ns = T0_NS + hours * 60 * MINUTE_NS
         writer.record([Event(until_ns - 1)], until_ns=until_ns)
     everywhere = frozenset(range(len(writer.log)))
@@ -114,8 +115,8 @@ def test_days_later_old_spans_are_deleted_and_what_is_kept_is_bounded():
     minute_spans = [key for key in topic if key.startswith(b"cells/series/0/")]
     ten_minute_spans = [key for key in topic if key.startswith(b"cells/series/1/")]
     assert 1 <= len(minute_spans) <= 9
-    assert 10 <= len(ten_minute_spans) <= 15
-    assert engine.state.cells["series"].rings[0].capacity < 500
+    assert 10 <= len(ten_minute_spans) <= 16
+    assert engine.state.cells["series"].rings[0].capacity < 2000
 
 
 def test_an_idle_checkpoint_writes_the_manifest_alone():

@@ -126,7 +126,7 @@ def test_lost_messages_leave_a_gap_from_where_reading_stopped_to_where_it_went_o
 def test_gaps_are_counted_once_however_they_overlap(ranges):
     clocks = Clocks()
     for first, length in ranges:
-        clocks._add_gap(first, first + length)
+        clocks.add_gap(first, first + length)
     covered = {minute for first, length in ranges for minute in range(first, first + length)}
     assert clocks.gap_minutes(0, 100) == len(covered)
     assert clocks.gap_minutes(10, 20) == len(covered & set(range(10, 20)))
@@ -135,5 +135,5 @@ def test_gaps_are_counted_once_however_they_overlap(ranges):
 def test_clocks_come_back():
     clocks = clocks_at(T0_NS, progress({("a", 1): 50, ("a", 0): 20}, {"a": 2}))
     clocks.lose(("a", 1))
-    clocks._add_gap(1, 3)
+    clocks.add_gap(1, 3)
     assert Clocks.load(clocks.dump()).dump() == clocks.dump()

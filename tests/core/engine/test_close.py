@@ -80,6 +80,7 @@ def test_fifteen_percent_errors_page_after_six_minutes_and_clear_five_after_they
     fired, cleared = alerts(outputs, "page-1h-5m")
     assert (fired.state, fired.minute - T0 - 60 + 1) == (FIRING, 6)
     assert (cleared.state, cleared.minute - T0 - 70 + 1) == (INACTIVE, 5)
+    assert fired.reading is not None
     assert fired.reading.long_burn_rate == pytest.approx(15.0)
     assert fired.reading.short_burn_rate == 150.0
 
@@ -87,7 +88,10 @@ def test_fifteen_percent_errors_page_after_six_minutes_and_clear_five_after_they
 def test_an_alert_says_what_is_left_as_bounds_while_the_window_is_not_covered():
     writer, _ = story((60, 0), (3, 1000))
     page = alerts(run(writer.log)[1])[0]
+    assert page.reading is not None
     left = page.reading.budget
+    assert left.remaining_min_ratio is not None
+    assert left.remaining_max_ratio is not None
     assert left.remaining_min_ratio < 0 < left.remaining_max_ratio < 1
     assert page.reading.coverage == pytest.approx(61 / 43_200)
     assert "At most" in page.explanation
@@ -189,6 +193,7 @@ def test_quantiles_are_those_of_the_closed_minute():
     minute_by_minute(writer, [durations, [], []])
     _, outputs = run(writer.log)
     first, second = slis(outputs)[:2]
+    assert first.quantiles is not None
     assert first.quantiles["p50_s"] == pytest.approx(0.0505, abs=1e-3)
     assert second.quantiles is None
     (sketch,) = [o for o in outputs if isinstance(o, SketchEvent)]

@@ -8,6 +8,7 @@ from stream.core.engine import Engine
 from stream.core.errors import IncompatibleError
 from stream.core.events import AlertEvent, SliEvent
 from stream.core.slo.burn_rate import AlertState
+from stream.core.slo.spec import Bundle
 from stream.core.units import MINUTE_NS, minute_of
 from tests.core.engine.log_writer import (
     SERVICE,
@@ -26,7 +27,7 @@ T0 = minute_of(T0_NS)
 OLD, NEW = objective("old", "0.99"), objective("new", "0.9")
 
 
-def writers(*versions: tuple[int, object]) -> list[LogWriter]:
+def writers(*versions: tuple[int, Bundle]) -> list[LogWriter]:
     return [
         LogWriter(body, incarnation=f"i{version}", config_version=version, topic_id=f"t{version}")
         for version, body in versions
@@ -47,6 +48,7 @@ def test_a_higher_version_replaces_a_lower_one_and_a_lower_one_is_ignored():
         for writer in order:
             writer.sequence = 0
         engine, _ = run([(T0_NS, writer.record()) for writer in order])
+        assert engine.bundle is not None
         assert engine.bundle.objectives == (NEW,)
         assert engine.state.config_version == 2
 
@@ -93,7 +95,7 @@ def test_an_objective_that_came_before_the_frontier_was_known_begins_with_the_hi
     writer.record(configure=True, now_ns=T0_NS)
     far_ns = T0_NS + 12 * 60 * MINUTE_NS
     writer.record(until_ns=far_ns, now_ns=far_ns)
-    engine, outputs = run(writer.log)
+    _engine, outputs = run(writer.log)
     assert slis(outputs, NEW)[0].minute == slis(outputs, OLD)[0].minute
     assert slis(outputs, NEW)[0].coverage == slis(outputs, OLD)[0].coverage == 1 / 43_200
 

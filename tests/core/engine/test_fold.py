@@ -4,16 +4,17 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream.core.columns import Kind, RowFlag
 from stream.core.engine import Engine, balance
 from stream.core.errors import DecodeError, IncompatibleError
-from stream.core.events import DeadLetter, SliEvent, render
+from stream.core.events import DeadLetter, Output, SliEvent, render
 from stream.core.log import LogRecord, decode_record, encode_record
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, WEIGHT_ONE
 from tests.core.engine.log_writer import (
@@ -68,6 +69,7 @@ def test_cells_do_not_depend_on_who_read_what_how_often(history: History):
     assert split == whole
 
 
+@settings(max_examples=30)
 @given(histories(BUNDLE))
 def test_the_ledger_balances_after_every_record(history: History):
     engine = Engine(0)
@@ -77,6 +79,7 @@ def test_the_ledger_balances_after_every_record(history: History):
     assert ledger_of(engine)["received"] == sum(message.items for message in history.messages)
 
 
+@settings(max_examples=30)
 @given(histories(BUNDLE))
 def test_each_refused_message_becomes_one_dead_letter_however_often_it_was_read(history: History):
     _, outputs = run(history.log)
@@ -86,6 +89,7 @@ def test_each_refused_message_becomes_one_dead_letter_however_often_it_was_read(
     assert [letter.items for letter in letters] == [history.messages[offset].malformed for offset in malformed]
 
 
+@settings(max_examples=30)
 @given(histories(BUNDLE))
 def test_minute_cells_equal_the_events(history: History):
     engine, _ = run(history.log)
@@ -284,13 +288,13 @@ def test_versions_sum_up_to_the_whole(listed: list[Event]):
 # Corrections
 
 
-def corrections(outputs: list[object]) -> list[SliEvent]:
+def corrections(outputs: Sequence[Output]) -> list[SliEvent]:
     return [output for output in outputs if isinstance(output, SliEvent) and output.revision]
 
 
-def with_a_late_event(*, minutes: int, late_minute: int, lag_s: int = 61, **rest: object) -> list[SliEvent]:
+def with_a_late_event(*, minutes: int, late_minute: int, lag_s: int = 61) -> list[SliEvent]:
     """Publishes `minutes` minutes with one event each; then one more event of `late_minute` comes."""
-    writer = LogWriter(bundle(objective(**rest)))
+    writer = LogWriter(bundle(objective()))
     minute_by_minute(writer, steady(minutes, 1), lag_s=lag_s)
     late = Event(T0_NS + late_minute * MINUTE_NS + SECOND_NS, bad=True)
     until_ns = T0_NS + (minutes + 2) * MINUTE_NS
@@ -323,7 +327,7 @@ def test_a_correction_keeps_the_id_of_what_it_corrects():
 
 
 def test_a_correction_does_not_say_that_the_pipeline_is_catching_up():
-    (event,) = with_a_late_event(minutes=30, late_minute=4)
+    (event,) = with_a_late_event(minutes=30, late_minute=4, lag_s=0)
     assert not event.catching_up
 
 

@@ -25,7 +25,7 @@ def test_budgets_are_never_nan_and_bounds_are_in_order(good, bad, coverage, targ
     values = (left.consumed_ratio, left.remaining_min_ratio, left.remaining_max_ratio)
     assert all(value is None or math.isfinite(value) for value in values)
     assert (left.consumed_ratio is None) == (good + bad == 0)
-    if left.remaining_min_ratio is not None:
+    if left.remaining_min_ratio is not None and left.remaining_max_ratio is not None:
         assert left.remaining_min_ratio <= left.remaining_max_ratio <= 1
 
 
@@ -42,6 +42,8 @@ def test_what_is_left_in_the_end_lies_within_the_bounds(good, bad, more_good, mo
     coverage = Fraction(seen, seen + rest)
     left = budget(weighed(seen, bad), Fraction("0.01"), coverage)
     in_the_end = 1 - Fraction(bad + more_bad, seen + rest) * 100
+    assert left.remaining_min_ratio is not None
+    assert left.remaining_max_ratio is not None
     assert left.remaining_min_ratio - 1e-9 <= in_the_end <= left.remaining_max_ratio + 1e-9
 
 
@@ -49,6 +51,7 @@ def test_the_numbers_of_another_tool():
     """3,556 bad of 7,112 against 90 %: burn rate 5; of 720 minutes 360 are bad, 72 allowed, 288 too many."""
     left = budget(weighed(7_112, 3_556), Fraction("0.1"), Fraction(1))
     assert left.consumed_ratio == 5
+    assert left.remaining_max_ratio is not None
     assert left.remaining_max_ratio * 72 == -288
 
 
@@ -64,10 +67,14 @@ def test_data_that_covers_no_minute_has_a_rate_and_no_bounds():
     assert (left.consumed_ratio, left.remaining_min_ratio, left.remaining_max_ratio) == (1.0, None, None)
 
 
-@pytest.mark.parametrize(("bad", "n", "low", "high"), [(81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)])
+@pytest.mark.parametrize(
+    ("bad", "n", "low", "high"), [(81, 263, 0.2553, 0.3662), (0, 20, 0, 0.1611), (1, 29, 0.0061, 0.1718)]
+)
 def test_the_interval_is_wilsons_of_the_good_ratio(bad, n, low, high):
     found = sli(weighed(n, bad))
     assert found.interval == pytest.approx((1 - high, 1 - low), abs=5e-5)
+    assert found.interval is not None
+    assert found.ratio is not None
     assert found.interval[0] <= found.ratio <= found.interval[1]
 
 
@@ -75,6 +82,7 @@ def test_keeping_all_errors_and_a_tenth_of_the_rest():
     """Five bad events of weight 1 and 995 good ones of weight 10: 0.0502 %, not 0.5 %."""
     values = [1000, 5, 9955 << 16, 5 << 16, (5 + 99_500) * 256, 5 * 256, 0]
     found = sli(values)
+    assert found.ratio is not None
     assert 1 - found.ratio == pytest.approx(5 / 9955)
     assert (found.total, found.good) == (9955, 9950)
 
@@ -84,5 +92,7 @@ def test_the_ratio_lies_in_its_interval(weight, good, bad):
     n = good + bad
     values = [n, bad, (n * weight) << 16, (bad * weight) << 16, n * weight**2 * 256, bad * weight**2 * 256, 0]
     found = sli(values)
+    assert found.interval is not None
+    assert found.ratio is not None
     low, high = found.interval
     assert 0 <= low <= found.ratio <= high <= 1
