@@ -17,6 +17,7 @@ from stream.kafka.log_topic import log_partitions
 from stream.kafka.state_reader import read_ledgers
 
 _POLL_S = 0.5
+_WIDTH_MIN = 120
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,7 +39,7 @@ def _run(arguments: argparse.Namespace) -> int:
         for entry in balances:
             print(orjson.dumps({**asdict(entry), "is_equal": entry.is_equal}).decode())
     else:
-        Console().print(table(balances))
+        Console(width=max(Console().width, _WIDTH_MIN)).print(table(balances))
         print(verdict(balances))
     return exit_code(balances)
 
@@ -76,7 +77,7 @@ def verdict(balances: list[Balance]) -> str:
 def table(balances: list[Balance]) -> Table:
     """Returns the accounts as a table."""
     shown = Table(box=None, pad_edge=False)
-    shown.add_column("source")
+    shown.add_column("source", no_wrap=True)
     columns = ("received", "counted", "duplicate", "late", "rejected", "in flight", "replayed")
     for name in columns:
         shown.add_column(name, justify="right")

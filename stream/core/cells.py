@@ -110,7 +110,7 @@ class Ring:
         self.data = data
 
     def add(self, series: Array, minutes: Array, values: Array, columns: Array) -> None:
-        """Adds `values` int64[COLUMNS, n], of which only `columns` hold anything, at (series, minute), each int64[n]."""
+        """Adds `values` int64[COLUMNS, n], of which only `columns` hold anything, at (series, minute) int64[n]."""
         periods = minutes // self.spec.period_minutes
         self.include(int(periods.min()), int(periods.max()))
         flat = series * self.capacity + periods % self.capacity
@@ -212,10 +212,11 @@ class Cells(Generic[Key]):
 
     def spans_of(self, minutes: Array) -> set[Span]:
         """Returns the stored spans that hold any of `minutes` int64[n]."""
+        distinct = set(minutes.tolist())
         spans: set[Span] = set()
         for number, ring in enumerate(self.rings):
             length = ring.spec.period_minutes * ring.spec.span_periods
-            spans.update(Span(number, int(i)) for i in np.unique(minutes // length))
+            spans.update(Span(number, first) for first in {minute // length for minute in distinct})
         return spans
 
     def retire(self, closed_minute: int) -> None:

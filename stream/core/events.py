@@ -90,6 +90,7 @@ class CertificateEvent:
     service: str
     version: str
     began_minute: int
+    evidence_minute: int
     policy: str
     state: CertificateState
     before: CertificateState | None
@@ -238,7 +239,7 @@ def _certificate(event: CertificateEvent) -> Rendered:
         "trigger": event.trigger,
         "confidence": 1 - ALPHA,
         "policy": event.policy,
-        "evidence_since": _time(event.began_minute * MINUTE_NS),
+        "evidence_since": _time(event.evidence_minute * MINUTE_NS),
         "evidence_until": _time((event.minute + 1) * MINUTE_NS),
         "reasons": [{"reason": r, "explanation": FIXES[r]} for r in event.reasons],
         "objectives": [_assessment(a) for a in event.assessments],

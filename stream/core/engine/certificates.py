@@ -58,6 +58,7 @@ def certificate_event(
         service=service.key,
         version=certificate.version,
         began_minute=certificate.began_minute,
+        evidence_minute=certificate.evidence_minute,
         policy=certificate.policy,
         state=certificate.state,
         before=before,
@@ -107,14 +108,14 @@ def _advance_version(
         if not any(cell[Column.N] for cell in cells.values()):
             return []
         evidence = {digest: Evidence() for digest in cells}
-        certificate = Certificate(service.key, version, policy, minute, evidence=evidence)
+        certificate = Certificate(service.key, version, policy, minute, minute, evidence=evidence)
         service.certificates[key] = certificate
-        _collect(service.objectives, certificate, cells, gap)
+        _collect(service.objectives, certificate, cells, minute, gap)
         certificate.reasons = pending_reasons(certificate, service.objectives, catching_up)
         began = certificate_event(state, service, certificate, None)
         return [began, *_decide(state, service, certificate)]
     if certificate.state is CertificateState.PENDING:
-        _collect(service.objectives, certificate, cells, gap)
+        _collect(service.objectives, certificate, cells, minute, gap)
         before, certificate.reasons = (
             certificate.reasons,
             pending_reasons(certificate, service.objectives, catching_up),
@@ -128,8 +129,12 @@ def _advance_version(
     return []
 
 
-def _collect(objectives: list[Objective], certificate: Certificate, cells: Mapping[str, Cell], gap: bool) -> None:
+def _collect(
+    objectives: list[Objective], certificate: Certificate, cells: Mapping[str, Cell], minute: int, gap: bool
+) -> None:
     """Adds a closed minute to the evidence; a minute that was not read whole starts it anew."""
+    if gap:
+        certificate.evidence_minute = minute + 1
     for objective in objectives:
         evidence, cell = certificate.evidence[objective.digest], cells[objective.digest]
         if gap:

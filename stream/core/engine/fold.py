@@ -11,12 +11,13 @@ import numpy as np
 
 from stream.core.columns import Array, Kind, RejectReason, RowFlag, Rows
 from stream.core.engine import chunks
+from stream.core.engine.additions import Additions
 from stream.core.engine.apply_config import apply_config
 from stream.core.engine.chunks import Checkpoint
 from stream.core.engine.close import close_minutes, expire
 from stream.core.engine.ledger import Ledger, SourceLedger
 from stream.core.engine.services import Service
-from stream.core.engine.state import SERIES, VERSIONS, Incarnation, State, StoredSpan
+from stream.core.engine.state import Incarnation, State
 from stream.core.engine.tally import of_kinds, tally
 from stream.core.errors import IncompatibleError
 from stream.core.events import DeadLetter, Output, SliEvent
@@ -242,8 +243,10 @@ def _apply_rows(state: State, record: LogRecord, rows: Rows) -> None:
     now_ns = state.clocks.now_ns
     verdict.reject(rows.end_ns > now_ns + FUTURE_AFTER_NS, RejectReason.FUTURE)
     verdict.late(rows.end_ns < _late_before_ns(state))
+    additions = Additions()
     for service, index in _by_service(rows, verdict.open):
-        _apply_service(state, record, service, rows, index, verdict, bundle.settings)
+        _apply_service(state, record, service, rows, index, verdict, bundle.settings, additions)
+    additions.add_to(state)
     verdict.count()
 
 
@@ -319,6 +322,7 @@ def _apply_service(
     index: Array,
     verdict: _Verdicts,
     settings: Settings,
+    additions: Additions,
 ) -> None:
     service = state.services.get(key)
     if service is None:
@@ -333,7 +337,7 @@ def _apply_service(
     if not len(index):
         return
     part = rows.take(index)
-    _add_cells(state, record, service, part)
+    _tally_service(state, record, service, part, additions)
     _add_sketches(state, service, part)
     newest = int(part.end_ns.max()) // MINUTE_NS
     service.newest_minute = newest if service.newest_minute is None else max(newest, service.newest_minute)
@@ -354,7 +358,7 @@ def _admit_versions(service: Service, rows: Rows, index: Array, settings: Settin
     return index[np.isin(rows.version[index], beyond)] if beyond else index[:0]
 
 
-def _add_cells(state: State, record: LogRecord, service: Service, rows: Rows) -> None:
+def _tally_service(state: State, record: LogRecord, service: Service, rows: Rows, additions: Additions) -> None:
     for objective in service.objectives:
         objective_state = service.states[objective.digest]
         if record.config_version < objective_state.since:
@@ -363,18 +367,9 @@ def _add_cells(state: State, record: LogRecord, service: Service, rows: Rows) ->
             objective_state.start_minute = max(objective_state.start_minute or newest, newest)
             continue
         sums = tally(rows, objective)
-        if not len(sums.minute):
-            continue
-        whole, versions = state.cells[SERIES], state.cells[VERSIONS]
-        row = whole.series((service.key, objective.digest, ""))
-        whole.add(np.full(len(sums.minute), row), sums.minute, sums.values)
-        codes, inverse = np.unique(sums.version, return_inverse=True)
-        row_of = np.array([versions.series((service.key, objective.digest, rows.versions[c])) for c in codes])
-        versions.add(row_of[inverse], sums.minute, sums.values)
-        for span in whole.spans_of(sums.minute):
-            state.changes.spans.add(StoredSpan(service.key, SERIES, span))
-            state.changes.spans.add(StoredSpan(service.key, VERSIONS, span))
-        _note_revisions(state, service, objective.digest, sums.minute)
+        if len(sums.minute):
+            additions.note(service.key, objective.digest, rows.versions, sums)
+            _note_revisions(state, service, objective.digest, sums.minute)
 
 
 def _note_revisions(state: State, service: Service, digest: str, minutes: Array) -> None:
