@@ -200,6 +200,9 @@ def _settings(options: StateOptions) -> dict[str, Any]:
         "stream_buffer_maxsize": 64,  # counts records, of up to 8 MiB
         "consumer_max_fetch_size": 8 << 20,
         "consumer_auto_offset_reset": "earliest",  # a false reset is skipped over, a real one shows as a gap
+        # The group's leader may assign while a broker that just started knows no topics yet: then nobody has a
+        # partition until the metadata are asked for again, by default every five minutes.
+        "consumer_metadata_max_age_ms": 5_000,
         "broker_session_timeout": options.session_timeout_s,
         "broker_heartbeat_interval": options.session_timeout_s / 4,
         "broker_rebalance_timeout": 8.0,

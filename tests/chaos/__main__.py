@@ -13,6 +13,7 @@ from pathlib import Path
 from stream.kafka.local import LocalKafka
 from tests.chaos.run import Options, Report, run
 from tests.chaos.storm import Intensity
+from tests.chaos.verdict import Check
 
 SECONDS_PER_BLOW = 4.0
 """Long enough for most restarts, short enough that some blows hit a pipeline that is still recovering."""
@@ -54,7 +55,11 @@ def _one(arguments: argparse.Namespace, seed: int, directory: Path) -> Report:
         verbose=arguments.verbose,
     )
     with LocalKafka(directory / "kafka") as kafka:
-        return asyncio.run(run(kafka, options))
+        report = asyncio.run(run(kafka, options))
+        broker = kafka.pid if kafka.running else None
+    left = broker is not None and Path(f"/proc/{broker}").exists()
+    report.checks.append(Check(name="no broker left", passed=not left, detail=f"{broker if left else 'none'}"))
+    return report
 
 
 def _intensity(arguments: argparse.Namespace) -> Intensity:

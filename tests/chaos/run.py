@@ -71,14 +71,19 @@ class Report:
     """What a run did and found."""
 
     seed: int
+    did: str = ""
     checks: list[Check] = field(default_factory=list)
-    summary: str = ""
     figures: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
         """Every check passed, and there were some."""
         return bool(self.checks) and all(check.passed for check in self.checks)
+
+    @property
+    def summary(self) -> str:
+        """The result in one line."""
+        return f"seed {self.seed}: {self.did}: {'equal' if self.passed else 'NOT EQUAL'}"
 
 
 async def run(kafka: LocalKafka, options: Options) -> Report:
@@ -92,8 +97,8 @@ async def run(kafka: LocalKafka, options: Options) -> Report:
     finally:
         this.fleet.kill_all()
     left = this.fleet.left_behind()
-    report.checks.append(Check(name="no process left", passed=not left, detail=f"{left or 'none'}"))
-    report.summary = this.summary()
+    report.checks.append(Check(name="no worker left", passed=not left, detail=f"{left or 'none'}"))
+    report.did = this.did()
     report.figures += this.figures()
     return report
 
@@ -234,6 +239,7 @@ class _Run:
     ) -> None:
         """Starts everything again, ends it again, and finds the same state."""
         marks = {worker.name: worker.log_path.stat().st_size for worker in self.fleet.workers}
+        exits = len(self.fleet.exits)
         self.fleet.revive()
         async with _meanwhile(self.fleet.watch()):
             await self.fleet.ready(self.fleet.workers)
@@ -245,6 +251,7 @@ class _Run:
             for name, (code, took_s) in (*stopped.items(), *again.items())
             if code != 0 or took_s > STOP_S
         ]
+        wrong += [f"{ended.name} crashed: {ended.said}" for ended in self.fleet.exits[exits:]]
         wrong += self._restored_elsewhere(engines, marks)
         after = await restored_engines(self.chunks, self.state, PARTITIONS)
         checks = [check_cells("cells", after, digests, self.feeder.ledger), check_ledger(after, self.feeder.ledger)[0]]
@@ -269,13 +276,11 @@ class _Run:
         }
         return [f"no worker says `{line}`" for line in wanted.values() if line not in text]
 
-    def summary(self) -> str:
-        """Returns the result in one line."""
+    def did(self) -> str:
+        """Returns what was done to how many events."""
         storm = self.storm
         dealt = f"{storm.kills} kills, {storm.zombies} zombies, {storm.broker_kills} broker kills"
-        verdict = "equal" if self.report.passed else "NOT EQUAL"
-        events = f"{self.feeder.ledger.produced:,} events"
-        return f"seed {self.options.seed}: {dealt}, {storm.rebalances} rebalances, {events}: {verdict}"
+        return f"{dealt}, {storm.rebalances} rebalances, {self.feeder.ledger.produced:,} events"
 
     def figures(self) -> list[str]:
         """Returns what was done and what the workers did of their own accord."""

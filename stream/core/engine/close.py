@@ -30,8 +30,9 @@ from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
 FIRST_CLOSE_MINUTES = 6 * HOUR_MINUTES
 """A new pipeline begins to publish at most this far behind its frontier."""
 
-CLOSE_MAX_PER_RECORD = 120
-"""Minutes closed at one record; the rest waits for the next, so that no record holds the worker up for long."""
+EVALUATIONS_PER_RECORD = 2000
+"""Objectives and certificates evaluated at one record; further minutes wait for the next, so that a leap of the
+frontier does not hold the worker up for longer than its group waits. At least one minute closes."""
 
 BACKLOG_MAX_MINUTES = 8 * DAY_MINUTES
 """Longer than the log is kept."""
@@ -51,11 +52,16 @@ def close_minutes(state: State) -> list[Output]:
     lateness_ns = state.bundle.settings.allowed_lateness_ns
     _skip_backlog(state, frontier_ns)
     assert state.next_minute is not None
-    for minute in range(state.next_minute, state.next_minute + CLOSE_MAX_PER_RECORD):
+    for minute in range(state.next_minute, state.next_minute + _minutes_per_record(state)):
         if (minute + 1) * MINUTE_NS + lateness_ns > frontier_ns:
             break
         outputs += _close(state, minute)
     return outputs
+
+
+def _minutes_per_record(state: State) -> int:
+    evaluations = sum(len(service.objectives) + len(service.certificates) for service in state.services.values())
+    return max(1, EVALUATIONS_PER_RECORD // max(1, evaluations))
 
 
 def _skip_backlog(state: State, frontier_ns: int) -> None:

@@ -52,7 +52,7 @@ class Objective:
     @property
     def bad_ratio_max(self) -> Fraction:
         """1 − target, exactly: the share of events that may be bad."""
-        return 1 - _fraction(self.target)
+        return _complement(self.target)
 
     @property
     def digest(self) -> str:
@@ -63,6 +63,11 @@ class Objective:
 @lru_cache(maxsize=100_000)
 def _fraction(text: str) -> Fraction:
     return Fraction(text)
+
+
+@lru_cache(maxsize=100_000)
+def _complement(text: str) -> Fraction:
+    return 1 - Fraction(text)
 
 
 @lru_cache(maxsize=100_000)

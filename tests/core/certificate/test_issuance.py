@@ -131,7 +131,7 @@ def test_the_annotation_that_nothing_samples_makes_unknown_weights_count():
 def test_every_reason_is_listed_in_order():
     wanted = objective(service="unknown/-/x")
     evidence = Evidence(n=1, n_unknown=1, n_sampled=1)
-    certificate = Certificate("unknown/-/x", "", "p", 0, evidence={wanted.digest: evidence})
+    certificate = Certificate("unknown/-/x", "", "p", 0, 0, evidence={wanted.digest: evidence})
     assert pending_reasons(certificate, [wanted], catching_up=True) == tuple(Reason)
 
 
@@ -266,7 +266,7 @@ def test_only_pending_and_issued_certificates_move():
 @pytest.mark.parametrize("state", list(CertificateState))
 @pytest.mark.parametrize("trigger", list(Trigger))
 def test_each_step_follows_the_table(state, trigger):
-    certificate = Certificate(SERVICE, "v1", "p", 0, state=state)
+    certificate = Certificate(SERVICE, "v1", "p", 0, 0, state=state)
     moved = certificate.step(trigger)
     assert moved == (trigger in TRANSITIONS[state])
     assert certificate.state is TRANSITIONS[state].get(trigger, state)
