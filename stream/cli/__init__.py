@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import traceback
 from collections.abc import Sequence
 from typing import NoReturn
 
 from stream import __version__
 from stream.cli import apply, demo, ledger, send, tail, topics, worker
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
+from stream.kafka.clients import KafkaError
 
 EXIT_OK = 0
 EXIT_FAIL = 1
@@ -19,8 +22,26 @@ EXIT_UNAVAILABLE = 69
 EXIT_INTERNAL = 70
 EXIT_CONFIG = 78
 EXIT_INTERRUPTED = 130
+EXIT_READER_GONE = 141
 
 _COMMANDS = (demo, topics, apply, worker, send, tail, ledger)
+
+_EPILOG = """\
+without a Kafka:
+  qma demo
+
+on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
+  export QMA_BROKER=HOST:PORT
+  qma topics apply          create the pipeline's topics
+  qma apply FILE...         say what good service means, in OpenSLO
+  qma worker                run; then send telemetry to otlp_spans or telemetry.events
+  qma tail certificate      see what it decides
+  qma ledger --wait 10      see that every item is accounted for
+
+exit codes:
+  0 pass, 1 fail, 2 not known yet, 64 wrong usage, 69 no broker answers, 70 internal error,
+  78 something to fix in a file, a setting or the cluster; the message says what
+"""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -28,7 +49,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}\n")
+        self.exit(EXIT_USAGE, f"{self.prog}: {message}; `{self.prog} --help` explains\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -37,20 +58,41 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 pass, 1 fail, 2 inconclusive; 64 wrong usage, 69 no broker, 70 internal error, 78 something to fix in a file, a
     setting or the cluster.
     """
-    parser = _Parser(prog="qma", description="The certificate authority for service reliability, on Kafka.")
+    arguments = _parser().parse_args(argv)
+    try:
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+        return code
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # `qma tail sli | head`: nobody reads on. Without this, Python would complain once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_READER_GONE
+    except StreamError as error:
+        print(f"qma: {error}", file=sys.stderr)
+        return _exit_code(error)
+    except KafkaError as error:
+        print(f"qma: Kafka refused or did not answer: {error!r}; look at the brokers, then try again", file=sys.stderr)
+        return EXIT_UNAVAILABLE
+    except Exception:
+        traceback.print_exc()
+        print("qma: an error nobody expected, please report it with the lines above", file=sys.stderr)
+        return EXIT_INTERNAL
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="qma",
+        description="Reads OpenTelemetry from Kafka; says which version of which service keeps its objectives.",
+        epilog=_EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--version", action="version", version=f"qma {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
     for command in _COMMANDS:
         command.add_parser(commands)
-    arguments = parser.parse_args(argv)
-    try:
-        code: int = arguments.run(arguments)
-        return code
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except StreamError as error:
-        print(f"qma: {error}", file=sys.stderr)
-        return _exit_code(error)
+    return parser
 
 
 def _exit_code(error: StreamError) -> int:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
+from dataclasses import replace
 from pathlib import Path
 
 from stream.cli.connection import add_arguments, connected
@@ -14,45 +16,69 @@ from stream.core.slo.burn_rate import duration
 from stream.core.slo.spec import Bundle, Objective, Settings, Source
 from stream.kafka.config_topic import publish_bundle, read_bundle
 from stream.kafka.log_topic import log_partitions
+from stream.kafka.source_ends import source_ends
 
 SOURCES = ("otlp_spans=otlp_proto", "telemetry.events=flat")
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    text = "validate OpenSLO files and publish them as the new configuration; it replaces the one before"
+    text = (
+        "validate OpenSLO files and publish their objectives as the new configuration; objectives of earlier ones that "
+        "are not in these files end"
+    )
     parser = commands.add_parser("apply", help=text, description=text)
     add_arguments(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OpenSLO v1 YAML")
     parser.add_argument("--dry-run", action="store_true", help="validate only; no broker is needed")
-    parser.add_argument("--pipeline", help="name of the pipeline (default: as before, else `default`)")
-    parser.add_argument("--generation", help="generation of the pipeline (default: as before, else `1`)")
+    parser.add_argument("--pipeline", metavar="NAME", help="name of the pipeline (default: as before, else `default`)")
+    parser.add_argument(
+        "--generation",
+        metavar="NAME",
+        help="what log and state are bound to; a new one needs new topics (default: as before, else `1`)",
+    )
     parser.add_argument(
         "--source",
         action="append",
         metavar="TOPIC=ENCODING",
-        help="a topic to read; ENCODING is otlp_proto or flat (as before, else otlp_spans and telemetry.events)",
+        help="a topic to read, with ENCODING otlp_proto or flat; repeat it for several "
+        f"(default: as before, else {' and '.join(SOURCES)})",
     )
     parser.add_argument(
-        "--publish-sketches", action="store_true", help="publish each service's t-digest of each minute on qma.sli"
+        "--publish-sketches",
+        action=argparse.BooleanOptionalAction,
+        help="publish each service's t-digest of each minute on qma.sli (default: as before, else not)",
     )
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    objectives = load_objectives(arguments.files)
+    try:
+        objectives = load_objectives(arguments.files)
+    except ConfigError as error:
+        raise ConfigError(f"these files cannot be applied, nothing was published:\n{error}") from error
+    count = f"{len(objectives)} objective{'s' * (len(objectives) != 1)}"
     for objective in objectives:
         print(_line(objective))
     if arguments.dry_run:
-        print(f"{len(objectives)} objectives are valid; nothing was published")
+        print(f"{count} valid, nothing was published")
         return 0
     with connected(arguments) as connection:
-        version = asyncio.run(_publish(arguments, objectives, connection.bootstrap, connection.prefix))
-    print(f"{len(objectives)} objectives applied as version {version}")
+        version, missing = asyncio.run(_publish(arguments, objectives, connection.bootstrap, connection.prefix))
+    print(f"{count} applied as version {version}")
+    for topic in missing:
+        print(
+            f"qma: the source {topic} does not exist; no minute closes before it does. Create it with "
+            f"`qma topics apply --source {topic}`, or name the sources that there are with `--source`",
+            file=sys.stderr,
+        )
     return 0
 
 
-async def _publish(arguments: argparse.Namespace, objectives: list[Objective], bootstrap: str, prefix: str) -> int:
+async def _publish(
+    arguments: argparse.Namespace, objectives: list[Objective], bootstrap: str, prefix: str
+) -> tuple[int, list[str]]:
+    """Returns the new version and the sources that do not exist."""
     previous = await read_bundle(bootstrap, prefix)
     before = previous[1] if previous is not None else None
     bundle = make_bundle(
@@ -62,9 +88,16 @@ async def _publish(arguments: argparse.Namespace, objectives: list[Objective], b
         generation=arguments.generation or (before.generation if before else "1"),
         partitions=await log_partitions(bootstrap, prefix),
         sources=_sources(arguments.source, before),
-        settings=Settings(publish_sketches=arguments.publish_sketches),
+        settings=_settings(arguments.publish_sketches, before),
     )
-    return await publish_bundle(bootstrap, prefix, bundle)
+    version = await publish_bundle(bootstrap, prefix, bundle)
+    existing = {end.topic for end in await source_ends(bootstrap, [source.topic for source in bundle.sources])}
+    return version, [source.topic for source in bundle.sources if source.topic not in existing]
+
+
+def _settings(publish_sketches: bool | None, before: Bundle | None) -> Settings:
+    settings = before.settings if before is not None else Settings()
+    return settings if publish_sketches is None else replace(settings, publish_sketches=publish_sketches)
 
 
 def _sources(named: list[str] | None, before: Bundle | None) -> list[Source]:
@@ -80,8 +113,8 @@ def _sources(named: list[str] | None, before: Bundle | None) -> list[Source]:
 
 
 def _line(objective: Objective) -> str:
-    good = "not failed"
+    good = "succeed"
     if objective.duration_lte_ns is not None:
-        good = f"at most {objective.duration_lte_ns / 1e6:g} ms"
+        good = f"take at most {objective.duration_lte_ns / 1e6:g} ms"
     window = duration(objective.window_minutes)
-    return f"{objective.service} {objective.name}: {objective.target} of requests {good} over {window}"
+    return f"{objective.service} {objective.name}: {objective.target} of requests {good}, over {window}"

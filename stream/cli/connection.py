@@ -27,9 +27,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--broker",
         metavar="HOST:PORT",
-        help=f"Kafka bootstrap servers, separated by commas; `{LOCAL_BROKER}` starts one (default: $QMA_BROKER)",
+        help=f"Kafka bootstrap servers, separated by commas; `{LOCAL_BROKER}` uses one that qma starts, for as long as "
+        "a command runs, and whose data stays (default: $QMA_BROKER)",
     )
-    parser.add_argument("--prefix", help="start of the names of the pipeline's topics (default: $QMA_PREFIX or `qma.`)")
+    parser.add_argument(
+        "--prefix",
+        metavar="TEXT",
+        help="start of the names of the pipeline's topics (default: $QMA_PREFIX or `qma.`)",
+    )
 
 
 @contextlib.contextmanager

@@ -14,17 +14,17 @@ from stream.kafka.topic_ids import describe
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    text = "write each line of standard input to a topic as one message, for example a flat JSON event"
+    text = "write each line of standard input to a topic as one message, for example a flat JSON event a line"
     parser = commands.add_parser("send", help=text, description=text)
     add_arguments(parser)
-    parser.add_argument("topic", metavar="TOPIC", help="for example telemetry.events")
+    parser.add_argument("topic", metavar="TOPIC", help="the whole name of the topic, for example telemetry.events")
     parser.set_defaults(run=_run)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     with connected(arguments) as connection:
         sent = asyncio.run(_send(connection, arguments.topic))
-    print(f"{sent} messages acknowledged on {arguments.topic}")
+    print(f"{sent} message{'s' * (sent != 1)} acknowledged on {arguments.topic}")
     return 0
 
 
@@ -35,6 +35,8 @@ async def _send(connection: Connection, topic: str) -> int:
             raise ConfigError(
                 f"no topic {topic} at {connection.bootstrap}; create it with `qma topics apply --source {topic}`"
             )
+        if sys.stdin.isatty():
+            print("one message a line; end with Ctrl-D on a line of its own", file=sys.stderr)
         lines = [line.rstrip(b"\r\n") for line in sys.stdin.buffer]
         pending = [await producer.send(topic, line) for line in lines if line]
         await asyncio.gather(*pending)

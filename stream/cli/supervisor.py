@@ -13,15 +13,29 @@ from dataclasses import dataclass, field
 SUPERVISOR_PID = "QMA_SUPERVISOR_PID"
 """Tells a child whose death is its own."""
 
-CRASHES_MAX = 5
-CRASH_WINDOW_S = 300.0
-BACKOFF_FIRST_S = 0.5
-BACKOFF_MAX_S = 8.0
-STOP_S = 12.0
 EXIT_UNAVAILABLE = 69
 EXIT_GAVE_UP = 70
 EXIT_CONFIG = 78
 _POLL_S = 0.1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """When to restart, to give up and to stop waiting.
+
+    Args:
+        crashes_max: So many crashes of one child ...
+        crash_window_s: ... within this time, and the supervisor gives up.
+        backoff_first_s: Pause before the first restart; it doubles with every crash ...
+        backoff_max_s: ... up to this. Also the pause after a child that found no broker.
+        stop_s: A child that has not ended this long after SIGTERM is killed.
+    """
+
+    crashes_max: int = 5
+    crash_window_s: float = 300.0
+    backoff_first_s: float = 0.5
+    backoff_max_s: float = 8.0
+    stop_s: float = 12.0
 
 
 @dataclass(slots=True, kw_only=True)
@@ -42,9 +56,12 @@ class Child:
     start_at_s: float = 0.0
 
     def start(self) -> None:
-        """Starts the process; says so on stderr."""
+        """Starts the process; says so on stderr.
+
+        It gets a process group of its own: a Ctrl-C is for the supervisor, which then stops its children in order.
+        """
         environment = {**os.environ, SUPERVISOR_PID: str(os.getpid())}
-        self.process = subprocess.Popen(self.command, env=environment)
+        self.process = subprocess.Popen(self.command, env=environment, process_group=0)
         _say(f"{self.name}: started, pid {self.process.pid}, {self.url}")
 
     def ended(self) -> int | None:
@@ -56,37 +73,44 @@ class Child:
             self.process = None
         return code
 
-    def crashed(self, now_s: float) -> bool:
+    def crashed(self, now_s: float, limits: Limits) -> bool:
         """Notes a crash and plans the restart. Returns whether to give up instead."""
-        self.crashes_s = [at_s for at_s in self.crashes_s if at_s > now_s - CRASH_WINDOW_S] + [now_s]
-        backoff_s = min(BACKOFF_FIRST_S * 2 ** (len(self.crashes_s) - 1), BACKOFF_MAX_S)
+        self.crashes_s = [at_s for at_s in self.crashes_s if at_s > now_s - limits.crash_window_s] + [now_s]
+        backoff_s = min(limits.backoff_first_s * 2 ** (len(self.crashes_s) - 1), limits.backoff_max_s)
         self.start_at_s = now_s + backoff_s
-        return len(self.crashes_s) >= CRASHES_MAX
+        return len(self.crashes_s) >= limits.crashes_max
 
 
-def supervise(children: Sequence[Child]) -> int:
+def supervise(children: Sequence[Child], limits: Limits | None = None) -> int:
     """Runs the children until SIGTERM or SIGINT, or until one crashes five times in five minutes.
 
     A child that asks for the operator (exit code 78) is not restarted: nothing would change. One that finds no broker
     (69) has not crashed: it is started again for as long as it takes.
 
+    Args:
+        children: What to run.
+        limits: When to restart, to give up and to stop waiting.
+
     Returns:
         0 after a signal, 78 or 70 otherwise.
     """
+    limits = limits or Limits()
     stopping: list[int] = []
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda received, _: stopping.append(received))
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    before = [signal.signal(number, lambda received, _: stopping.append(received)) for number in numbers]
     code = 0
     try:
         while not stopping and not code:
-            code = _tend(children, time.monotonic())
+            code = _tend(children, time.monotonic(), limits)
             time.sleep(_POLL_S)
     finally:
-        _stop(children)
+        _stop(children, limits)
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
     return code
 
 
-def _tend(children: Sequence[Child], now_s: float) -> int:
+def _tend(children: Sequence[Child], now_s: float, limits: Limits) -> int:
     """Starts what is due and looks after what ended. Returns the code to give up with, or 0."""
     for child in children:
         ended = child.ended()
@@ -94,9 +118,12 @@ def _tend(children: Sequence[Child], now_s: float) -> int:
             _say(f"{child.name}: needs you, see above; stopping")
             return EXIT_CONFIG
         if ended == EXIT_UNAVAILABLE:
-            child.start_at_s = now_s + BACKOFF_MAX_S
-        elif ended is not None and child.crashed(now_s):
-            _say(f"{child.name}: crashed {CRASHES_MAX} times within {CRASH_WINDOW_S / 60:.0f} minutes, giving up")
+            child.start_at_s = now_s + limits.backoff_max_s
+        elif ended is not None and child.crashed(now_s, limits):
+            _say(
+                f"{child.name}: ended with {_how(ended)}, crash {limits.crashes_max} within "
+                f"{limits.crash_window_s / 60:g} minutes; giving up, see above for why"
+            )
             return EXIT_GAVE_UP
         if ended is not None:
             _say(f"{child.name}: ended with {_how(ended)}, restarts in {child.start_at_s - now_s:.1f} s")
@@ -105,21 +132,29 @@ def _tend(children: Sequence[Child], now_s: float) -> int:
     return 0
 
 
-def _stop(children: Sequence[Child]) -> None:
-    running = [child.process for child in children if child.process is not None]
-    for process in running:
+def _stop(children: Sequence[Child], limits: Limits) -> None:
+    running = [(child.name, child.process) for child in children if child.process is not None]
+    for _, process in running:
         process.send_signal(signal.SIGTERM)
-    deadline_s = time.monotonic() + STOP_S
-    for process in running:
+    deadline_s = time.monotonic() + limits.stop_s
+    for name, process in running:
         try:
-            process.wait(max(0.0, deadline_s - time.monotonic()))
+            code = process.wait(max(0.0, deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+            _say(f"{name}: still there {limits.stop_s:g} s after SIGTERM, killed; the next start replays")
+        else:
+            _say(f"{name}: stopped" if code == 0 else f"{name}: ended with {_how(code)}; the next start replays")
 
 
 def _how(code: int) -> str:
-    return f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+    if code >= 0:
+        return f"exit code {code}"
+    try:
+        return f"signal {signal.Signals(-code).name}"
+    except ValueError:
+        return f"signal {-code}"
 
 
 def _say(text: str) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from stream.cli.arguments import positive
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.core.errors import ConfigError
 from stream.kafka.clients import TopicPartition, assigned_reader, stop
@@ -20,13 +21,14 @@ Data = dict[str, Any]
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    text = "follow an output topic, read_committed, one line an event"
+    text = "follow an output topic until Ctrl-C, one line an event; only what is committed is shown"
     parser = commands.add_parser("tail", help=text, description=text)
     add_arguments(parser)
-    parser.add_argument("topic", metavar="TOPIC", choices=sorted(_LINES), help=", ".join(sorted(_LINES)))
-    parser.add_argument("--from-beginning", action="store_true", help="start with the oldest event")
-    parser.add_argument("--max", type=int, metavar="N", help="end after N events")
-    parser.add_argument("--json", action="store_true", help="print the events as they are")
+    names = ", ".join(sorted(_LINES))
+    parser.add_argument("topic", metavar="TOPIC", choices=sorted(_LINES), help=f"without the prefix: {names}")
+    parser.add_argument("--from-beginning", action="store_true", help="start with the oldest event kept")
+    parser.add_argument("--max", type=positive, metavar="N", help="end after N events")
+    parser.add_argument("--json", action="store_true", help="print the whole events, one JSON object a line")
     parser.set_defaults(run=_run)
 
 

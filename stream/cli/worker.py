@@ -11,17 +11,23 @@ import sys
 import threading
 import time
 from collections.abc import Coroutine
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from stream.cli.arguments import not_negative
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.cli.supervisor import SUPERVISOR_PID, Child, supervise
+from stream.config.settings import LISTEN_DEFAULT
+from stream.core.errors import ConfigError
 from stream.core.slo.spec import Bundle
 from stream.kafka.config_topic import read_bundle
 from stream.kafka.log_topic import log_has_create_time
 from stream.metrics.collectors import IngestCollector, StateCollector
 from stream.metrics.server import Probe, serve
+
+if TYPE_CHECKING:
+    from stream.worker.status import StateStatus
 
 ROLES = ("ingest", "state")
 _CONFIG_POLL_S = 1.0
@@ -31,12 +37,12 @@ LOG = logging.getLogger("stream.cli.worker")
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    text = "run the pipeline: ingest and state processes, supervised"
+    text = "run the pipeline until Ctrl-C or SIGTERM: ingest and state processes, supervised"
     parser = commands.add_parser("worker", help=text, description=text)
     add_arguments(parser)
     parser.add_argument("--only", choices=ROLES, help="run one role in the foreground, unsupervised")
-    parser.add_argument("--ingest", type=int, default=1, metavar="N", help="ingest processes (1)")
-    parser.add_argument("--state", type=int, default=1, metavar="N", help="state processes (1)")
+    parser.add_argument("--ingest", type=not_negative, default=1, metavar="N", help="ingest processes (1)")
+    parser.add_argument("--state", type=not_negative, default=1, metavar="N", help="state processes (1)")
     parser.add_argument(
         "--start",
         choices=("earliest", "latest"),
@@ -44,7 +50,10 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help="where to begin in a source that was never read (earliest)",
     )
     parser.add_argument(
-        "--listen", metavar="HOST:PORT", help="/metrics, /healthz, /readyz; supervised processes take the next ports"
+        "--listen",
+        metavar="HOST:PORT",
+        help=f"where the first process serves /metrics, /healthz and /readyz; each further one takes the next port "
+        f"(default: $QMA_LISTEN or {LISTEN_DEFAULT})",
     )
     parser.set_defaults(run=_run)
 
@@ -63,6 +72,8 @@ def _run(arguments: argparse.Namespace) -> int:
 def _children(arguments: argparse.Namespace, connection: Connection) -> list[Child]:
     host, _, port = connection.listen.rpartition(":")
     roles = ["state"] * arguments.state + ["ingest"] * arguments.ingest
+    if not roles:
+        raise ConfigError("--ingest 0 --state 0 leaves nothing to run; ask for at least one process")
     numbers: dict[str, int] = {}
     children = []
     for i, role in enumerate(roles):
@@ -91,7 +102,7 @@ def _run_ingest(arguments: argparse.Namespace, connection: Connection) -> int:
     def endpoint(stats: IngestStats) -> Coroutine[Any, Any, None]:
         registry = _registry()
         registry.register(IngestCollector(stats))
-        not_yet = "nothing was committed yet"
+        not_yet = "nothing was read and committed yet"
         probe = Probe(health=lambda: None, readiness=lambda: None if stats.committed_at_s is not None else not_yet)
         return serve(connection.listen, registry, probe)
 
@@ -102,7 +113,6 @@ def _run_ingest(arguments: argparse.Namespace, connection: Connection) -> int:
 def _run_state(connection: Connection) -> int:
     from stream.worker.options import StateOptions
     from stream.worker.process import run_state
-    from stream.worker.status import StateStatus
 
     bundle = asyncio.run(_first_bundle(connection))
     options = StateOptions(
@@ -116,18 +126,25 @@ def _run_state(connection: Connection) -> int:
         registry = _registry()
         registry.register(StateCollector(status))
         probe = Probe(
-            health=functools.partial(_stuck, status), readiness=lambda: None if status.ready else "not restored yet"
+            health=functools.partial(stuck, status), readiness=lambda: None if status.ready else "its partitions are not restored yet"
         )
         return serve(connection.listen, registry, probe)
 
-    def _stuck(status: StateStatus) -> str | None:
-        now_s = time.monotonic()
-        for partition, at_s in sorted(status.checkpoint_at_s.items()):
-            if status.log_lag.get(partition) and now_s - at_s > _STALE_CHECKPOINT_S:
-                return f"partition {partition}: no checkpoint for {now_s - at_s:.0f} s, with a log to apply"
-        return None
-
     run_state(options, services=[endpoint])
+
+
+def stuck(status: StateStatus, now_s: float | None = None) -> str | None:
+    """Returns which partition has records to apply and no checkpoint for a minute; None: all is well.
+
+    Args:
+        status: The worker's status.
+        now_s: Monotonic time; None: now.
+    """
+    now_s = time.monotonic() if now_s is None else now_s
+    for partition, at_s in sorted(status.checkpoint_at_s.items()):
+        if status.log_lag.get(partition) and now_s - at_s > _STALE_CHECKPOINT_S:
+            return f"partition {partition}: no checkpoint for {now_s - at_s:.0f} s, with a log to apply"
+    return None
 
 
 async def _first_bundle(connection: Connection) -> Bundle:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from stream.core.errors import ConfigError
+from stream.core.errors import ConfigError, UnavailableError
 from stream.core.slo.spec import Bundle, decode_bundle
-from stream.kafka.clients import TopicPartition, assigned_reader, ingest_producer, stop
+from stream.kafka.clients import KafkaError, TopicPartition, assigned_reader, ingest_producer, stop
+from stream.kafka.read_to_end import read_to_end
 from stream.kafka.topic_ids import describe
 
 
@@ -13,37 +14,44 @@ async def read_bundle(bootstrap: str, prefix: str) -> tuple[int, Bundle] | None:
 
     Raises:
         ConfigError: When the topic does not exist.
+        IncompatibleError: When another format wrote the bundle.
         UnavailableError: When no broker answers.
     """
     topic = f"{prefix}config"
     reader = await assigned_reader(bootstrap)
     try:
         if topic not in await describe(reader, [topic]):
-            raise ConfigError(f"no topic {topic} at {bootstrap}; create the pipeline's topics with `qma topics apply`")
-        partition = TopicPartition(topic, 0)
-        reader.assign([partition])
-        await reader.seek_to_beginning(partition)
-        end = (await reader.end_offsets([partition]))[partition]
-        newest: tuple[int, Bundle] | None = None
-        while await reader.position(partition) < end:
-            for records in (await reader.getmany(partition, timeout_ms=200)).values():
-                for record in records:
-                    if record.value is not None:
-                        newest = record.offset, decode_bundle(record.value)
-        return newest
+            raise _missing(topic, bootstrap)
+        newest: tuple[int, bytes] | None = None
+        async for record in read_to_end(reader, [TopicPartition(topic, 0)]):
+            if record.value is not None:
+                newest = record.offset, record.value
     finally:
         await stop(reader)
+    return (newest[0], decode_bundle(newest[1])) if newest is not None else None
 
 
 async def publish_bundle(bootstrap: str, prefix: str, bundle: Bundle) -> int:
     """Writes a bundle and returns its version.
 
     Raises:
-        UnavailableError: When no broker answers.
+        ConfigError: When the topic does not exist.
+        UnavailableError: When no broker answers, or none takes it.
     """
+    topic = f"{prefix}config"
     producer = await ingest_producer(bootstrap)
     try:
-        sent = await producer.send(f"{prefix}config", bundle.encode(), key=bundle.pipeline.encode(), partition=0)
+        if topic not in await describe(producer, [topic]):
+            raise _missing(topic, bootstrap)
+        sent = await producer.send(topic, bundle.encode(), key=bundle.pipeline.encode(), partition=0)
         return (await sent).offset
+    except KafkaError as error:
+        raise UnavailableError(
+            f"{topic} did not take the configuration ({error!r}); nothing changed. Look at the brokers, then try again"
+        ) from error
     finally:
         await stop(producer)
+
+
+def _missing(topic: str, bootstrap: str) -> ConfigError:
+    return ConfigError(f"no topic {topic} at {bootstrap}; create the pipeline's topics with `qma topics apply`")

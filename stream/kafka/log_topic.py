@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from stream.core.errors import ConfigError
-from stream.kafka.clients import admin, stop
+from stream.core.errors import ConfigError, UnavailableError
+from stream.kafka.clients import KafkaError, admin, stop
 from stream.kafka.topic_ids import describe
 
 
@@ -40,6 +40,8 @@ async def log_has_create_time(bootstrap: str, prefix: str) -> bool:
         if topic not in await describe(client, [topic]):
             raise _missing(topic, bootstrap)
         responses = await client.describe_configs([ConfigResource(ConfigResourceType.TOPIC, topic)])
+    except KafkaError as error:
+        raise UnavailableError(f"the settings of {topic} cannot be read ({error!r}); look at the brokers") from error
     finally:
         await stop(client)
     entries = {entry[0]: entry[1] for response in responses for resource in response.resources for entry in resource[4]}

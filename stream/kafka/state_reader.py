@@ -6,7 +6,10 @@ from collections.abc import Collection
 
 from stream.core.engine.chunks import MANIFEST, ledger_of
 from stream.core.engine.ledger import Ledger
+from stream.core.errors import ConfigError
 from stream.kafka.clients import TopicPartition, assigned_reader, stop
+from stream.kafka.read_to_end import read_to_end
+from stream.kafka.topic_ids import describe
 
 
 async def read_ledgers(bootstrap: str, topic: str, partitions: int) -> list[Ledger]:
@@ -18,6 +21,7 @@ async def read_ledgers(bootstrap: str, topic: str, partitions: int) -> list[Ledg
         partitions: Its number of partitions.
 
     Raises:
+        ConfigError: When the topic does not exist, or not with so many partitions.
         UnavailableError: When no broker answers.
     """
     latest = await read_latest(bootstrap, topic, range(partitions), {MANIFEST})
@@ -34,21 +38,22 @@ async def read_latest(
         topic: The state topic.
         partitions: Partitions to read.
         keys: Keys to keep; None: all.
+
+    Raises:
+        ConfigError: When the topic or one of the partitions does not exist.
+        UnavailableError: When no broker answers.
     """
     latest: dict[int, dict[bytes, bytes]] = {number: {} for number in partitions}
     reader = await assigned_reader(bootstrap)
     try:
-        assigned = [TopicPartition(topic, number) for number in partitions]
-        reader.assign(assigned)
-        await reader.seek_to_beginning(*assigned)
-        ends = await reader.end_offsets(assigned)
-        behind = {partition for partition in assigned if ends[partition]}
-        while behind:
-            for partition, records in (await reader.getmany(*behind, timeout_ms=200)).items():
-                for record in records:
-                    if record.key is not None and (keys is None or record.key in keys):
-                        _keep(latest[partition.partition], record.key, record.value)
-            behind = {partition for partition in behind if await reader.position(partition) < ends[partition]}
+        found = await describe(reader, [topic])
+        if topic not in found or any(number >= found[topic].partitions for number in partitions):
+            raise ConfigError(
+                f"no topic {topic} with {len(latest)} partitions at {bootstrap}; `qma topics show` names what differs"
+            )
+        async for record in read_to_end(reader, [TopicPartition(topic, number) for number in partitions]):
+            if record.key is not None and (keys is None or record.key in keys):
+                _keep(latest[record.partition], record.key, record.value)
     finally:
         await stop(reader)
     return latest

@@ -11,6 +11,7 @@ from importlib import metadata
 from pathlib import Path
 
 from tests.bench import end_to_end, stages
+from tests.bench.workload import SERVICES, VERSIONS
 
 BEYOND_DECODING = ("route", "encode record", "decode record and fold", "checkpoint")
 
@@ -47,11 +48,13 @@ def _print_end_to_end(arguments: argparse.Namespace) -> None:
             end_to_end.measure(arguments.seed + run, arguments.broker_messages, Path(logs))
             for run in range(arguments.runs)
         ]
-    print(f"\nsource topic on a real broker → counted state, {results[0].spans} spans a run, median of {len(results)}:")
+    print(f"\nsource topic on a real broker → counted state, {results[0].spans} spans a run, median of {len(results)}")
+    print(f"({SERVICES} services × {VERSIONS} versions × 2 objectives, zstd off):")
     for name, value in (
         ("spans per CPU-second", statistics.median(r.spans_per_cpu_s for r in results)),
         ("µs/span in ingest", statistics.median(r.ingest_cpu_s / r.spans * 1e6 for r in results)),
         ("µs/span in state", statistics.median(r.state_cpu_s / r.spans * 1e6 for r in results)),
+        ("state worker, MB", max(r.state_rss_mb for r in results)),
     ):
         print(f"  {name:24} {value:12,.2f}")
 

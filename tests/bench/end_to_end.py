@@ -29,11 +29,12 @@ _DONE_S = 600.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EndToEnd:
-    """One run: spans counted, and the CPU seconds of the ingest and of the state worker from their start-up on."""
+    """One run: spans counted, CPU seconds of the ingest and the state worker for them, and the latter's memory."""
 
     spans: int
     ingest_cpu_s: float
     state_cpu_s: float
+    state_rss_mb: float
 
     @property
     def spans_per_cpu_s(self) -> float:
@@ -54,6 +55,7 @@ def measure(seed: int, message_count: int, logs: Path) -> EndToEnd:
             asyncio.run(_produce(kafka.bootstrap, repeated))
             spans = asyncio.run(_counted(kafka.bootstrap, message_count, _DONE_S))
             after = {role: _cpu_s(process) for role, process in processes.items()}
+            state_rss_mb = psutil.Process(processes["state"].pid).memory_info().rss / 1e6
         finally:
             for process in processes.values():
                 process.send_signal(signal.SIGTERM)
@@ -63,6 +65,7 @@ def measure(seed: int, message_count: int, logs: Path) -> EndToEnd:
         spans=spans,
         ingest_cpu_s=after["ingest"] - before["ingest"],
         state_cpu_s=after["state"] - before["state"],
+        state_rss_mb=state_rss_mb,
     )
 
 

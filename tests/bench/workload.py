@@ -1,4 +1,4 @@
-"""Realistic OTLP requests: 512 spans of 20 services with 3 versions each, 9 attributes a span, sampling known."""
+"""Realistic OTLP requests: 512 spans of 50 services with 3 versions each, 9 attributes a span, sampling known."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from stream.core.slo.spec import Bundle, Objective, Settings, Source
 from stream.core.units import MINUTE_NS
 
 SPANS_PER_MESSAGE = 512
-SERVICES = 20
+SERVICES = 50
 VERSIONS = 3
 _ROUTES = ("/api/v1/products/{id}", "/api/v1/cart", "/api/v1/checkout", "/api/v1/orders/{id}", "/healthz")
 _RESOURCES_PER_MESSAGE = 3

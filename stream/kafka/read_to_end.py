@@ -1,0 +1,57 @@
+"""Reads partitions from their beginning to where they end now: configuration and checkpoints are read like this."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+
+from stream.core.errors import UnavailableError
+from stream.kafka.clients import Consumer, ConsumerRecord, KafkaError, TopicPartition
+
+STALLED_S = 30.0
+"""Nothing read for so long, longer than a dead process can hold a transaction open, means that no broker serves it."""
+
+_POLL_MS = 200
+
+
+async def read_to_end(reader: Consumer, partitions: Sequence[TopicPartition]) -> AsyncIterator[ConsumerRecord]:
+    """Yields every record that the partitions hold at the time of the call, each partition in its order.
+
+    Args:
+        reader: A consumer outside any group; the partitions are assigned to it.
+        partitions: Partitions of topics that exist.
+
+    Raises:
+        UnavailableError: When the brokers stop answering.
+    """
+    reader.assign(partitions)
+    try:
+        async with asyncio.timeout(STALLED_S):
+            ends = await reader.end_offsets(partitions)
+            if partitions:
+                await reader.seek_to_beginning(*partitions)
+        behind = {partition for partition in partitions if ends[partition]}
+        while behind:
+            async with asyncio.timeout(STALLED_S):
+                records = await _some(reader, behind, ends)
+            for record in records:
+                yield record
+    except (KafkaError, TimeoutError) as error:
+        topics = ", ".join(sorted({partition.topic for partition in partitions}))
+        raise UnavailableError(
+            f"{topics} cannot be read to its end ({error!r}); look at the brokers, then try again"
+        ) from error
+
+
+async def _some(
+    reader: Consumer, behind: set[TopicPartition], ends: dict[TopicPartition, int]
+) -> list[ConsumerRecord]:
+    """Returns further records, and takes out of `behind` what has been read to its end."""
+    while behind:
+        read = await reader.getmany(*behind, timeout_ms=_POLL_MS)
+        for partition in list(behind):
+            if await reader.position(partition) >= ends[partition]:
+                behind.discard(partition)
+        if read:
+            return [record for records in read.values() for record in records]
+    return []
