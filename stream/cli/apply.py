@@ -31,7 +31,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_arguments(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OpenSLO v1 YAML")
     parser.add_argument("--dry-run", action="store_true", help="validate only; no broker is needed")
-    parser.add_argument("--pipeline", metavar="NAME", help="name of the pipeline (default: as before, else `default`)")
+    parser.add_argument(
+        "--pipeline",
+        metavar="NAME",
+        help="name of the pipeline, its own on this Kafka (default: as before, else from the prefix)",
+    )
     parser.add_argument(
         "--generation",
         metavar="NAME",
@@ -53,10 +57,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    try:
-        objectives = load_objectives(arguments.files)
-    except ConfigError as error:
-        raise ConfigError(f"these files cannot be applied, nothing was published:\n{error}") from error
+    objectives = load_objectives(arguments.files)
     count = f"{len(objectives)} objective{'s' * (len(objectives) != 1)}"
     for objective in objectives:
         print(_line(objective))
@@ -84,7 +85,7 @@ async def _publish(
     bundle = make_bundle(
         objectives,
         previous=previous,
-        pipeline=arguments.pipeline or (before.pipeline if before else "default"),
+        pipeline=arguments.pipeline or (before.pipeline if before else _name(prefix)),
         generation=arguments.generation or (before.generation if before else "1"),
         partitions=await log_partitions(bootstrap, prefix),
         sources=_sources(arguments.source, before),
@@ -93,6 +94,11 @@ async def _publish(
     version = await publish_bundle(bootstrap, prefix, bundle)
     existing = {end.topic for end in await source_ends(bootstrap, [source.topic for source in bundle.sources])}
     return version, [source.topic for source in bundle.sources if source.topic not in existing]
+
+
+def _name(prefix: str) -> str:
+    """Returns a pipeline's name from its prefix: consumer group and transactional ids of two must never be the same."""
+    return prefix.strip("._-") or "default"
 
 
 def _settings(publish_sketches: bool | None, before: Bundle | None) -> Settings:

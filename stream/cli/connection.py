@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from stream.config.settings import LOCAL_BROKER, Deployment, read_deployment
+from stream.core.errors import StreamError
+from stream.kafka.clients import reachable
 from stream.kafka.local import LocalKafka
 
 
@@ -74,7 +77,8 @@ def _running(address: Path) -> str | None:
     try:
         pid, bootstrap = address.read_text().split()
         os.kill(int(pid), 0)
-    except (OSError, ValueError):
+        asyncio.run(reachable(bootstrap))  # the number may belong to another process by now
+    except (OSError, ValueError, StreamError):
         return None
     return bootstrap
 

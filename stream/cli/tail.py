@@ -105,7 +105,8 @@ def _pending(data: Data) -> Iterator[str]:
 
 
 def _dead_letter(data: Data) -> str:
-    return f"{data['position']}: {data['items']} item(s) rejected, {data['reason']}: {data['detail']}"
+    items, detail = data["items"], f": {data['detail']}" if data["detail"] else ""
+    return f"{data['position']}: {items} item{'s' * (items != 1)} rejected, {data['reason']}{detail}"
 
 
 def _ratio(ratio: float | None) -> str:

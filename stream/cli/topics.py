@@ -21,7 +21,11 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser = commands.add_parser("topics", help=text, description=text)
     actions = parser.add_subparsers(dest="action", required=True, metavar="apply|show")
     for name, text, run in (
-        ("apply", "create the topics that are missing; one that differs is never altered but named, with the fix", _apply),
+        (
+            "apply",
+            "create what is missing; a topic that differs is never altered but named, with the fix",
+            _apply,
+        ),
         ("show", "print every topic and how it differs; exit 1 when one is missing or differs", _show),
     ):
         action = actions.add_parser(name, help=text, description=text)

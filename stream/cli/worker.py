@@ -126,7 +126,8 @@ def _run_state(connection: Connection) -> int:
         registry = _registry()
         registry.register(StateCollector(status))
         probe = Probe(
-            health=functools.partial(stuck, status), readiness=lambda: None if status.ready else "its partitions are not restored yet"
+            health=functools.partial(stuck, status),
+            readiness=lambda: None if status.ready else "its partitions are not restored yet",
         )
         return serve(connection.listen, registry, probe)
 

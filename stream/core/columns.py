@@ -272,11 +272,14 @@ def decode_receipts(data: bytes | memoryview) -> Receipts:
     )
 
 
+_WRITE_OPTIONS = pa.ipc.IpcWriteOptions()
+
+
 def encode_table(arrays: Mapping[str, pa.Array]) -> bytes:
     """Returns one Arrow record batch as an IPC stream."""
     batch = pa.record_batch(list(arrays.values()), names=list(arrays))
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, batch.schema) as writer:
+    with pa.ipc.new_stream(sink, batch.schema, options=_WRITE_OPTIONS) as writer:
         writer.write_batch(batch)
     return bytes(sink.getvalue())
 

@@ -43,9 +43,7 @@ async def read_to_end(reader: Consumer, partitions: Sequence[TopicPartition]) ->
         ) from error
 
 
-async def _some(
-    reader: Consumer, behind: set[TopicPartition], ends: dict[TopicPartition, int]
-) -> list[ConsumerRecord]:
+async def _some(reader: Consumer, behind: set[TopicPartition], ends: dict[TopicPartition, int]) -> list[ConsumerRecord]:
     """Returns further records, and takes out of `behind` what has been read to its end."""
     while behind:
         read = await reader.getmany(*behind, timeout_ms=_POLL_MS)

@@ -12,7 +12,7 @@ from stream.kafka.topic_ids import describe
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceEnd:
-    """The offsets that one partition of a source topic holds now: `first_offset` up to, not including, `next_offset`."""
+    """The offsets that one partition of a source topic holds now: from `first_offset` to before `next_offset`."""
 
     topic: str
     topic_id: str

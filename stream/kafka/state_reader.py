@@ -49,7 +49,8 @@ async def read_latest(
         found = await describe(reader, [topic])
         if topic not in found or any(number >= found[topic].partitions for number in partitions):
             raise ConfigError(
-                f"no topic {topic} with {len(latest)} partitions at {bootstrap}; `qma topics show` names what differs"
+                f"no topic {topic} with partitions {min(latest)} to {max(latest)} at {bootstrap}; "
+                "`qma topics show` names what differs"
             )
         async for record in read_to_end(reader, [TopicPartition(topic, number) for number in partitions]):
             if record.key is not None and (keys is None or record.key in keys):

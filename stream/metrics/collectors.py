@@ -74,10 +74,10 @@ class StateCollector(Collector):
         frontier = GaugeMetricFamily(
             "qma_frontier_timestamp_seconds",
             "Time up to which every source has been read; absent while one was never heard of.",
-            labels=["partition"],
+            labels=["log_partition"],
         )
         lag = GaugeMetricFamily(
-            "qma_frontier_lag_seconds", "The log's now minus its frontier, in log time.", labels=["partition"]
+            "qma_frontier_lag_seconds", "The log's now minus its frontier, in log time.", labels=["log_partition"]
         )
         for engine in engines:
             if engine.frontier_ns is not None:
@@ -90,7 +90,9 @@ class StateCollector(Collector):
         ages = {partition: now_s - at_s for partition, at_s in self._view.checkpoint_at_s.items()}
         yield _by_partition("qma_checkpoint_age_seconds", "Time since the last checkpoint.", ages)
         yield _by_partition(
-            "qma_checkpoint_duration_seconds", "How long the last checkpoint took.", self._view.checkpoint_duration_s
+            "qma_checkpoint_duration_seconds",
+            "How long the last checkpoint took to commit.",
+            self._view.checkpoint_duration_s,
         )
         yield _by_partition("qma_log_lag_records", "Records of the log not yet applied.", self._view.log_lag)
 
@@ -108,14 +110,14 @@ class IngestCollector(Collector):
             ("messages", "Source messages acknowledged in the log.", view.messages),
             ("rows", "Rows sent to the log.", view.rows),
             ("records", "Log records sent.", view.records),
-            ("bytes", "Bytes of these records.", view.bytes),
-            ("cycles", "Cycles committed.", view.cycles),
+            ("bytes", "Bytes of the log records sent.", view.bytes),
+            ("cycles", "Cycles committed: one read, its records acknowledged, its offsets committed.", view.cycles),
             ("commits_rejected", "Commits that a rebalance rejected; the next owner replays.", view.commits_rejected),
             ("lost_offsets", "Source offsets that expired before they were read.", view.lost_offsets),
         ):
             yield CounterMetricFamily(f"qma_ingest_{name}", text, value=value)
         lag = GaugeMetricFamily(
-            "qma_ingest_lag_messages", "Messages of a source not yet read.", labels=["topic", "partition"]
+            "qma_ingest_lag_messages", "Messages of a source partition not yet read.", labels=["topic", "partition"]
         )
         for source, messages in sorted(view.lag.items()):
             lag.add_metric(source.rsplit("/", 1), messages)
@@ -126,7 +128,7 @@ class IngestCollector(Collector):
 
 
 def _by_partition(name: str, text: str, values: Mapping[int, float]) -> Metric:
-    family = GaugeMetricFamily(name, text, labels=["partition"])
+    family = GaugeMetricFamily(name, text, labels=["log_partition"])
     for partition, value in sorted(values.items()):
         family.add_metric([str(partition)], value)
     return family
@@ -201,7 +203,7 @@ def _certificates(engines: Iterable[Engine]) -> Metric:
 
 
 def _ledger(engines: Iterable[Engine]) -> Iterator[Metric]:
-    labels = ["topic", "partition"]
+    labels = ["topic", "log_partition"]
     totals: dict[str, Counter[tuple[str, str]]] = {
         name: Counter() for name in ("received", "counted", "duplicate", "late", "replayed")
     }
@@ -225,9 +227,9 @@ def _ledger(engines: Iterable[Engine]) -> Iterator[Metric]:
 
 
 _LEDGER_TEXT = {
-    "received": "Items received from the sources.",
-    "counted": "Items applied to state.",
+    "received": "Items received from the sources; equals counted + duplicate + late + rejected.",
+    "counted": "Items applied to state, selected by an objective or not.",
     "duplicate": "Items that the producer sent twice.",
-    "late": "Items whose minute had left the rings.",
-    "replayed": "Items that our own replay repeated; outside the equation.",
+    "late": "Items too late for their minute: more than 6 h behind the frontier.",
+    "replayed": "Items read again after a crash and dropped; outside the equation.",
 }

@@ -16,8 +16,8 @@ import numpy as np
 import orjson
 import pyarrow as pa
 
-from stream.core.cells import COLUMNS, Column, Span
-from stream.core.columns import WORDS, decode_table, encode_table
+from stream.core.cells import Column, Span
+from stream.core.columns import WORDS, Array, decode_table, encode_table
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
@@ -202,46 +202,38 @@ def _sketch(service: Service, minute: int) -> bytes:
 
 
 _SPAN_SCHEMA = pa.schema(
-    [("objective", WORDS), ("version", WORDS), ("period", pa.int64())]
-    + [(column.name.lower(), pa.int64()) for column in Column]
+    [("series", WORDS), ("period", pa.int64()), *((column.name.lower(), pa.int64()) for column in Column)]
 )
 
 
 def _span(state: State, stored: StoredSpan) -> bytes:
     keys = state.series_of(stored.store, stored.service)
     position, period, values = state.cells[stored.store].read_span(stored.span, keys)
-    arrays = {
-        "objective": _words([key[1] for key in keys], position),
-        "version": _words([key[2] for key in keys], position),
-        "period": pa.array(period),
-    }
-    arrays |= {column.name.lower(): pa.array(values[column]) for column in Column}
+    arrays = {"series": _series_column(keys, position), "period": pa.array(period)}
+    arrays |= {name: pa.array(column) for name, column in zip(_SPAN_SCHEMA.names[2:], values, strict=True)}
     return _framed(encode_table(arrays))
 
 
-def _words(words: list[str], position: np.ndarray[Any, Any]) -> pa.Array:
-    used, codes = np.unique(position, return_inverse=True)
-    return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype("int32")), pa.array([words[i] for i in used], pa.string())
-    )
+def _series_column(keys: list[SeriesKey], position: Array) -> pa.Array:
+    """Returns the names of the series at `position`, which is sorted: `DIGEST/VERSION`."""
+    first = np.diff(position, prepend=-1) != 0
+    names = [f"{keys[i][1]}/{keys[i][2]}" for i in position[first].tolist()]
+    codes = np.cumsum(first, dtype=np.int32) - np.int32(1)
+    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
 
 
 def _restore_span(state: State, key: bytes, body: memoryview) -> None:
     stored = _parse_span_key(key)
     assert stored is not None
     batch = decode_table(body, _SPAN_SCHEMA)
-    objectives, versions = batch.column("objective").to_pylist(), batch.column("version").to_pylist()
-    names: list[SeriesKey] = [
-        (stored.service, objective, version) for objective, version in zip(objectives, versions, strict=True)
-    ]
-    keys = sorted(set(names))
-    number = {name: i for i, name in enumerate(keys)}
-    position = np.array([number[name] for name in names], np.int64)
-    values = np.zeros((COLUMNS, len(names)), np.int64)
-    for column in Column:
-        values[column] = batch.column(column.name.lower()).to_numpy()
+    series = batch.column("series")
+    keys: list[SeriesKey] = []
+    for name in series.dictionary.to_pylist():
+        digest, _, version = name.partition("/")
+        keys.append((stored.service, digest, version))
+    values = np.array([batch.column(name).to_numpy() for name in _SPAN_SCHEMA.names[2:]])
     period = batch.column("period").to_numpy()
-    state.cells[stored.store].write_span(stored.span, keys, position, period, values)
+    state.cells[stored.store].write_span(stored.span, keys, series.indices.to_numpy(), period, values)
 
 
 def _head_key(service: str) -> bytes:
