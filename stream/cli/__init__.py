@@ -34,7 +34,7 @@ on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
   export QMA_BROKER=HOST:PORT
   qma topics apply          create the pipeline's topics
   qma apply FILE...         say what good service means, in OpenSLO
-  qma worker                run; then send telemetry to otlp_spans or telemetry.events
+  qma worker                run until Ctrl-C; telemetry goes to otlp_spans or telemetry.events
   qma tail certificate      see what it decides
   qma ledger --wait 10      see that every item is accounted for
 

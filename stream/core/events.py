@@ -287,7 +287,9 @@ def _sketch(event: SketchEvent) -> Rendered:
 
 def _dead_letter(event: DeadLetter) -> Rendered:
     position = f"{event.topic}/{event.partition}/{event.offset}"
-    identity = _digest("dead-letter", event.topic_id, event.partition, event.offset, event.reason)
+    identity = _digest(
+        "dead-letter", event.topic_id, event.partition, event.offset, event.reason, event.context.partition
+    )
     data = {
         "position": position,
         "topic": event.topic,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -85,7 +86,7 @@ def _start(role: str, bootstrap: str, logs: Path) -> subprocess.Popen[bytes]:
         "--broker",
         bootstrap,
         "--listen",
-        "127.0.0.1:0",
+        _free_address(),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
     return subprocess.Popen(command, stderr=(logs / f"{role}.log").open("wb"), env=environment)
@@ -118,3 +119,8 @@ async def _counted(bootstrap: str, messages_read: int, wait_s: float) -> int:
 def _cpu_s(process: subprocess.Popen[bytes]) -> float:
     times = psutil.Process(process.pid).cpu_times()
     return float(times.user + times.system)
+
+
+def _free_address() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return f"127.0.0.1:{free.getsockname()[1]}"

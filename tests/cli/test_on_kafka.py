@@ -5,9 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +18,8 @@ import pytest
 from stream.core.slo.spec import Bundle
 from stream.kafka.config_topic import read_bundle
 from tests.cli.conftest import ROOT, Qma
+from tests.cli.test_pipeline import free_ports, get, worker
+from tests.cli.test_supervisor import lives
 
 pytestmark = pytest.mark.kafka
 
@@ -165,6 +170,36 @@ def test_a_worker_whose_address_is_taken_ends_with_78_and_says_which(qma: Qma, r
     assert ran.returncode == 78, ran.stderr
     assert f"cannot listen on {listen}: " in ran.stderr
     assert "choose another address with --listen HOST:PORT" in ran.stderr
+
+
+def test_workers_whose_supervisor_is_killed_end_by_themselves(qma: Qma, tmp_path: Path):
+    qma.create()
+    assert qma("apply", AVAILABILITY, "--source", f"{qma.source}=flat")[0] == 0
+    port, log = free_ports(), tmp_path / "worker.log"
+    with worker(qma, port, log) as supervisor:
+        wait_until(lambda: all(is_ready(port + role) for role in (0, 1)), log)
+
+        supervisor.kill()
+        supervisor.wait()
+
+        pids = [int(pid) for pid in re.findall(r"started, pid (\d+),", log.read_text())]
+        assert len(pids) == 2
+        wait_until(lambda: not any(lives(pid) for pid in pids), log)
+
+
+def is_ready(port: int) -> bool:
+    try:
+        return get(port, "/readyz")[0] == 200
+    except OSError:
+        return False
+
+
+def wait_until(condition: Callable[[], bool], log: Path) -> None:
+    """Returns when `condition` holds; fails with the worker's log after half a minute."""
+    deadline_s = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline_s, log.read_text()
+        time.sleep(0.1)
 
 
 def test_an_event_is_shown_whole_on_request(qma: Qma, tmp_path: Path):

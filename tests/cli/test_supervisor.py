@@ -6,6 +6,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -197,8 +198,35 @@ def test_children_of_a_supervisor_that_was_killed_end_by_themselves(start: Start
     supervisor.wait_until(lambda: not any(lives(pid) for pid in supervisor.pids))
 
 
+def test_a_worker_waits_for_its_broker_and_can_be_stopped_meanwhile(tmp_path: Path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        nobody = f"127.0.0.1:{taken.getsockname()[1]}"
+    log = tmp_path / "worker.log"
+    with log.open("wb") as sink:
+        command = [sys.executable, "-m", "stream", "worker", "--broker", nobody, "--listen", nobody]
+        process = subprocess.Popen(command, cwd=ROOT, stderr=sink)
+    try:
+        deadline_s = time.monotonic() + WAIT_S
+        while log.read_text().count("ended with exit code 69, restarts in 8.0 s") < 2:
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline_s, log.read_text()
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(WAIT_S) == 0
+    finally:
+        process.kill()
+        process.wait()
+
+    assert f"no Kafka broker answered: {nobody} (Connection refused)" in log.read_text()
+
+
 def test_a_process_without_a_supervisor_is_not_watched():
-    alone = "from stream.cli.worker import _end_with_supervisor as f; f(); import threading; print(threading.active_count())"
+    alone = (
+        "import threading\n"
+        "from stream.cli.worker import _end_with_supervisor\n"
+        "_end_with_supervisor()\n"
+        "print(threading.active_count())\n"
+    )
     environment = {name: value for name, value in os.environ.items() if not name.startswith("QMA_")}
     ran = subprocess.run(
         [sys.executable, "-c", alone], cwd=ROOT, env=environment, capture_output=True, timeout=60, check=True

@@ -153,9 +153,8 @@ def test_a_firing_alert_is_1_and_the_others_are_0():
 
 
 def test_no_data_is_not_a_ratio():
-    quiet = [[], [], []]
     writer = LogWriter(bundle(objective()))
-    minute_by_minute(writer, [*steady(3, 60), *quiet])
+    minute_by_minute(writer, [*steady(3, 60), [], [], []])
     engine, _ = run(writer.log)
     assert next(iter(engine.latest.values())).minute_sli.n == 0
 

@@ -79,6 +79,7 @@ class Certificate:
     """The certificate of one version of one service, and the evidence that it stands on.
 
     It began with `began_minute`, which is part of its id; `evidence_minute` is the first minute of what it stands on.
+    `stated_events` is the evidence that the last hourly statement was made on.
     """
 
     service: str
@@ -93,6 +94,7 @@ class Certificate:
     expires_ns: int | None = None
     ended_ns: int | None = None
     ended_by: Trigger | None = None
+    stated_events: int = 0
 
     def step(self, trigger: Trigger) -> bool:
         """Moves along the transition table. Returns whether the state changed."""

@@ -120,13 +120,21 @@ def _advance_version(
             certificate.reasons,
             pending_reasons(certificate, service.objectives, catching_up),
         )
-        restate = certificate.reasons and (certificate.reasons != before or (minute + 1) % HOUR_MINUTES == 0)
-        if restate:
+        if certificate.reasons and (certificate.reasons != before or _has_news(certificate, minute)):
             return [certificate_event(state, service, certificate, certificate.state)]
         return _decide(state, service, certificate)
     if certificate.state is CertificateState.ISSUED:
         return _watch(state, service, certificate, cells)
     return []
+
+
+def _has_news(certificate: Certificate, minute: int) -> bool:
+    """Returns whether a pending certificate states anew where it stands: at a full hour, if it had traffic since."""
+    seen = sum(evidence.n for evidence in certificate.evidence.values())
+    if (minute + 1) % HOUR_MINUTES or seen == certificate.stated_events:
+        return False
+    certificate.stated_events = seen
+    return True
 
 
 def _collect(

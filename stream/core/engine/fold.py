@@ -128,7 +128,7 @@ class Engine:
             outputs += apply_config(state, record.config_version, record.config)
         self._check_pipeline(record)
         if record.rows is not None:
-            _apply_rows(state, record, record.rows)
+            outputs += _apply_rows(state, record, record.rows)
         if record.receipts is not None:
             outputs += _apply_receipts(state, record)
         if record.progress is not None:
@@ -231,8 +231,11 @@ def _apply_receipts(state: State, record: LogRecord) -> list[Output]:
     return outputs
 
 
-def _apply_rows(state: State, record: LogRecord, rows: Rows) -> None:
-    """Counts the rows that are new, neither late nor from the future, and within the caps."""
+def _apply_rows(state: State, record: LogRecord, rows: Rows) -> list[Output]:
+    """Counts the rows that are new, neither late nor from the future, and within the caps.
+
+    Returns a dead letter per source and reason of the rows that were refused.
+    """
     bundle = state.bundle
     assert bundle is not None
     accounts = [state.ledger.source(source) for source in record.sources]
@@ -248,6 +251,33 @@ def _apply_rows(state: State, record: LogRecord, rows: Rows) -> None:
         _apply_service(state, record, service, rows, index, verdict, bundle.settings, additions)
     additions.add_to(state)
     verdict.count()
+    return [
+        _dead_letter(state, record.sources[source], rows, index, reason) for source, index, reason in verdict.refused
+    ]
+
+
+_WHY = {
+    RejectReason.FUTURE: "ends more than 5 minutes after now: look at the clock of the sender",
+    RejectReason.TOO_MANY_SERVICES: "more services than a partition may hold",
+    RejectReason.TOO_MANY_VERSIONS: "more versions than a service may have",
+}
+
+
+def _dead_letter(state: State, source: SourceRange, rows: Rows, index: Array, reason: RejectReason) -> DeadLetter:
+    """Returns the dead letter of rows of one record and source that were refused for one reason."""
+    first, items = int(index[0]), int(rows.count[index].sum())
+    name = f"{rows.services[rows.service[first]]} {rows.versions[rows.version[first]]}".strip()
+    return DeadLetter(
+        context=state.context(),
+        topic=source.topic,
+        topic_id=source.topic_id,
+        partition=source.partition,
+        offset=int(rows.offset[first]),
+        reason=reason,
+        items=items,
+        digest=None,
+        detail=f"{_WHY[reason]}; first of {items} up to offset {int(rows.offset[index[-1]])}: {name}",
+    )
 
 
 def _late_before_ns(state: State) -> int:
@@ -268,6 +298,7 @@ class _Verdicts:
     def __init__(self, accounts: list[SourceLedger], rows: Rows) -> None:
         self.open = np.ones(len(rows), bool)
         self._accounts = accounts
+        self.refused: list[tuple[int, Array, RejectReason]] = []
         self._rows = rows
         self._entered = 0
 
@@ -280,6 +311,9 @@ class _Verdicts:
             account.late += items
 
     def reject(self, mask: Array, reason: RejectReason) -> None:
+        refused = np.flatnonzero(self.open & mask)
+        sources = self._rows.source[refused]
+        self.refused += [(int(source), refused[sources == source], reason) for source in np.unique(sources)]
         for account, items in self._close(mask):
             account.rejected[reason.value] += items
 

@@ -99,7 +99,7 @@ class Settings:
     allowed_lateness_ns: int = MINUTE_NS
     catching_up_after_ns: int = 2 * MINUTE_NS
     services_max: int = 1000
-    versions_max: int = 20
+    versions_max: int = 100
     certificate_lifetime_minutes: int = 7 * DAY_MINUTES
     publish_sketches: bool = False
 
