@@ -8,8 +8,11 @@ import sys
 
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.core.errors import ConfigError
-from stream.kafka.clients import ingest_producer, stop
+from stream.kafka.clients import MAX_REQUEST_BYTES, ingest_producer, stop
 from stream.kafka.topic_ids import describe
+
+LINE_BYTES_MAX = MAX_REQUEST_BYTES - 1024
+"""A message with its batch around it must fit into one request."""
 
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -38,8 +41,17 @@ async def _send(connection: Connection, topic: str) -> int:
         if sys.stdin.isatty():
             print("one message a line; end with Ctrl-D on a line of its own", file=sys.stderr)
         lines = [line.rstrip(b"\r\n") for line in sys.stdin.buffer]
+        _check_size(lines)
         pending = [await producer.send(topic, line) for line in lines if line]
         await asyncio.gather(*pending)
         return len(pending)
     finally:
         await stop(producer)
+
+
+def _check_size(lines: list[bytes]) -> None:
+    for number, line in enumerate(lines, 1):
+        if len(line) > LINE_BYTES_MAX:
+            raise ConfigError(
+                f"line {number} has {len(line):,} bytes, a message at most {LINE_BYTES_MAX:,}; shorten it"
+            )

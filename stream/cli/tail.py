@@ -13,6 +13,7 @@ import orjson
 from stream.cli.arguments import positive
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.core.errors import ConfigError
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 from stream.kafka.clients import TopicPartition, assigned_reader, stop
 from stream.kafka.topic_ids import describe
 
@@ -61,9 +62,13 @@ async def _follow(connection: Connection, arguments: argparse.Namespace) -> None
 
 
 def line(topic: str, value: bytes) -> str:
-    """Returns an event of an output topic as one readable line."""
+    """Returns an event of an output topic as one readable line.
+
+    Names come from whoever sends telemetry: what a terminal would act on is shown escaped.
+    """
     event = orjson.loads(value)
-    return f"{event['time']} {_LINES[topic](event['data'])}"
+    text = f"{event['time']} {_LINES[topic](event['data'])}"
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def _sli(data: Data) -> str:
@@ -100,8 +105,14 @@ def _pending(data: Data) -> Iterator[str]:
     for objective in data["objectives"]:
         if data["state"] == "pending" and not objective["decided"]:
             minutes = objective["minutes_until_decidable"]
-            when = f"about {minutes} min at this rate" if minutes is not None else "no traffic"
+            when = f"about {_span(minutes)} at this rate" if minutes is not None else "no traffic"
             yield f"{objective['objective']} needs {objective['needs_failure_free_events']} more good requests, {when}"
+
+
+def _span(minutes: int) -> str:
+    if minutes < 2 * HOUR_MINUTES:
+        return f"{minutes} min"
+    return f"{minutes / HOUR_MINUTES:.0f} h" if minutes < 2 * DAY_MINUTES else f"{minutes / DAY_MINUTES:.0f} d"
 
 
 def _dead_letter(data: Data) -> str:

@@ -23,6 +23,7 @@ from stream.core.errors import ConfigError
 from stream.core.slo.spec import Bundle
 from stream.kafka.config_topic import read_bundle
 from stream.kafka.log_topic import log_has_create_time
+from stream.kafka.logs import log_to_stderr
 from stream.metrics.collectors import IngestCollector, StateCollector
 from stream.metrics.server import Probe, serve
 
@@ -62,7 +63,7 @@ def _run(arguments: argparse.Namespace) -> int:
     with connected(arguments) as connection:
         if arguments.only is None:
             return supervise(_children(arguments, connection))
-        _log_to_stderr()
+        log_to_stderr()
         _end_with_supervisor()
         if arguments.only == "ingest":
             return _run_ingest(arguments, connection)
@@ -164,13 +165,6 @@ def _registry() -> CollectorRegistry:
     for collector in (ProcessCollector, PlatformCollector, GCCollector):
         collector(registry=registry)
     return registry
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s"
-    )
-    logging.getLogger("stream").setLevel(logging.INFO)
 
 
 def _end_with_supervisor() -> None:

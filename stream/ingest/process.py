@@ -54,6 +54,7 @@ __all__ = ["EXIT_CRASHED", "IngestOptions", "IngestStats", "run_ingest", "serve"
 
 LOG = logging.getLogger(__name__)
 
+EXIT_UNAVAILABLE = 69
 EXIT_CRASHED = 70
 
 _FINISH_S = 3.0
@@ -102,7 +103,7 @@ async def run_ingest(
 
     Raises:
         UnavailableError: A send or commit was not answered, or a source topic was created again. The process
-            must end (exit 70): a new incarnation replays from the last commit.
+            must end: a new incarnation replays from the last commit.
         IncompatibleError: The configuration or the shuffle topic is that of another log.
     """
     stopping = stopping or asyncio.Event()
@@ -448,7 +449,8 @@ def serve(
     services: Sequence[Callable[[IngestStats], Coroutine[Any, Any, None]]] = (),
     hook: Hook | None = None,
 ) -> None:
-    """Runs the ingest as a process: returns after SIGTERM or SIGINT, ends the process with 70 when it fails.
+    """Runs the ingest as a process: returns after SIGTERM or SIGINT, ends the process with 69 when Kafka
+    does not answer and with 70 when it fails otherwise.
 
     Args:
         options: Brokers, names and times.
@@ -467,7 +469,7 @@ def serve(
         raise
     except UnavailableError as error:
         LOG.error("ingest ends: %s", error)
-        os._exit(EXIT_CRASHED)  # at once: nothing that is still scheduled may run after an unclear answer
+        os._exit(EXIT_UNAVAILABLE)  # at once: nothing that is still scheduled may run after an unclear answer
     except BaseException:
         LOG.exception("ingest ends")
         os._exit(EXIT_CRASHED)

@@ -8,13 +8,13 @@ import gc
 import logging
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError, admin, reachable, stop
+from stream.kafka.logs import log_to_stderr
 from stream.kafka.topic_ids import describe
 from stream.worker.app import StateApp
 from stream.worker.options import StateOptions
@@ -39,8 +39,6 @@ BROKER_WAIT_S = 60.0
 """How long a start waits for a broker."""
 
 _BROKER_PAUSE_S = 2.0
-_REPEAT_S = 10.0
-_MESSAGES_MAX = 1000
 
 STOP_DEADLINE_S = 9.0
 """After SIGTERM the process is gone within this, whatever hangs."""
@@ -57,7 +55,9 @@ def run_state(options: StateOptions, services: Sequence[Service] = ()) -> NoRetu
         services: Started in the worker's event loop with its status, before it joins the group. One that fails
             ends the worker.
     """
-    _log_to_stderr()
+    log_to_stderr()
+    # Faust's application and consumer log under the module of our subclasses.
+    logging.getLogger("stream.worker.app").setLevel(logging.WARNING)
     gc.freeze()  # what the imports made is never garbage; no need to look at it again
     try:
         asyncio.run(_Worker(options).run(services))
@@ -84,36 +84,6 @@ def die(error: BaseException) -> NoReturn:
 def _exit(code: int) -> NoReturn:
     logging.shutdown()
     os._exit(code)
-
-
-def _log_to_stderr() -> None:
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for handler in logging.root.handlers:
-        handler.addFilter(_NotTooOften())
-    logging.getLogger("stream").setLevel(logging.INFO)
-    # Faust's application and consumer log under the module of our subclasses.
-    logging.getLogger("stream.worker.app").setLevel(logging.WARNING)
-
-
-class _NotTooOften(logging.Filter):
-    """Lets the same message of a library pass once in ten seconds: without a broker they come many times a second."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._passed_at_s: dict[tuple[str, str], float] = {}
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if record.name.startswith("stream."):
-            return True
-        if len(self._passed_at_s) > _MESSAGES_MAX:
-            self._passed_at_s.clear()
-        key = (record.name, str(record.msg))
-        if record.created - self._passed_at_s.get(key, 0.0) < _REPEAT_S:
-            return False
-        self._passed_at_s[key] = record.created
-        return True
 
 
 class _Worker:

@@ -63,7 +63,7 @@ def test_ledger_is_equal_though_a_worker_is_killed(tmp_path: Path) -> None:
     )
     assert result["late"] == 3
     assert result["rejected"] == {"future": 3, "malformed": 4, "missing_field": 1, "wrong_type": 1}
-    assert result["deadletter_events"] == 6
+    assert result["deadletter_events"] == 8
     assert (result["kills"], result["repeated_events"]) == (1, 0)
     assert result["sli_events"] > 0
     assert result["burn_rate_events"] > 0

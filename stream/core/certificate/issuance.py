@@ -96,6 +96,11 @@ class Certificate:
     ended_by: Trigger | None = None
     stated_events: int = 0
 
+    @property
+    def events(self) -> int:
+        """Events in the evidence, over all objectives."""
+        return sum(evidence.n for evidence in self.evidence.values())
+
     def step(self, trigger: Trigger) -> bool:
         """Moves along the transition table. Returns whether the state changed."""
         after = TRANSITIONS[self.state].get(trigger)

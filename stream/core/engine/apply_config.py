@@ -99,5 +99,5 @@ def _withdraw(state: State, service: Service, objective: Objective) -> list[Outp
     state.changes.spans.update(span_keys_of(state, service.key))
     for store in (SERIES, VERSIONS):
         cells = state.cells[store]
-        cells.drop([key for key in state.series_of(store, service.key) if key[1] == objective.digest])
+        cells.drop([key for key in cells.index if key[0] == service.key and key[1] == objective.digest])
     return outputs

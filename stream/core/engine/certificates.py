@@ -112,6 +112,7 @@ def _advance_version(
         service.certificates[key] = certificate
         _collect(service.objectives, certificate, cells, minute, gap)
         certificate.reasons = pending_reasons(certificate, service.objectives, catching_up)
+        certificate.stated_events = certificate.events
         began = certificate_event(state, service, certificate, None)
         return [began, *_decide(state, service, certificate)]
     if certificate.state is CertificateState.PENDING:
@@ -130,10 +131,9 @@ def _advance_version(
 
 def _has_news(certificate: Certificate, minute: int) -> bool:
     """Returns whether a pending certificate states anew where it stands: at a full hour, if it had traffic since."""
-    seen = sum(evidence.n for evidence in certificate.evidence.values())
-    if (minute + 1) % HOUR_MINUTES or seen == certificate.stated_events:
+    if (minute + 1) % HOUR_MINUTES or certificate.events == certificate.stated_events:
         return False
-    certificate.stated_events = seen
+    certificate.stated_events = certificate.events
     return True
 
 

@@ -55,9 +55,7 @@ def checkpoint(state: State) -> Checkpoint:
         chunks[_head_key(service)] = _head(state.services[service])
     for service, minute in sorted(changes.sketches - changes.closed_sketches):
         chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
-    for stored in sorted(changes.spans):
-        if not state.cells[stored.store].is_retired(stored.span):
-            chunks[_span_key(stored)] = _span(state, stored)
+    chunks |= _spans(state, changes.spans)
     gone = sorted(_gone(state, changes))
     state.stored = (state.stored | set(chunks)) - set(gone)
     return Checkpoint(
@@ -93,10 +91,8 @@ def snapshot(state: State) -> dict[bytes, bytes]:
         chunks[_head_key(service.key)] = _head(service)
         for minute in service.sketches.minutes():
             chunks[_sketch_key(service.key, minute)] = _sketch(service, minute)
-    for key in state.stored:
-        stored = _parse_span_key(key)
-        if stored is not None and not state.cells[stored.store].is_retired(stored.span):
-            chunks[key] = _span(state, stored)
+    spans = (_parse_span_key(key) for key in state.stored)
+    chunks |= _spans(state, {stored for stored in spans if stored is not None})
     return dict(sorted(chunks.items())) | {MANIFEST: _manifest(state, len(chunks))}
 
 
@@ -206,8 +202,17 @@ _SPAN_SCHEMA = pa.schema(
 )
 
 
-def _span(state: State, stored: StoredSpan) -> bytes:
-    keys = state.series_of(stored.store, stored.service)
+def _spans(state: State, spans: set[StoredSpan]) -> dict[bytes, bytes]:
+    """Returns the chunks of those spans that have not left their ring."""
+    series = {store: state.series_by_service(store) for store in state.cells} if spans else {}
+    return {
+        _span_key(stored): _span(state, stored, series[stored.store].get(stored.service, []))
+        for stored in sorted(spans)
+        if not state.cells[stored.store].is_retired(stored.span)
+    }
+
+
+def _span(state: State, stored: StoredSpan, keys: list[SeriesKey]) -> bytes:
     position, period, values = state.cells[stored.store].read_span(stored.span, keys)
     arrays = {"series": _series_column(keys, position), "period": pa.array(period)}
     arrays |= {name: pa.array(column) for name, column in zip(_SPAN_SCHEMA.names[2:], values, strict=True)}

@@ -252,7 +252,8 @@ def _apply_rows(state: State, record: LogRecord, rows: Rows) -> list[Output]:
     additions.add_to(state)
     verdict.count()
     return [
-        _dead_letter(state, record.sources[source], rows, index, reason) for source, index, reason in verdict.refused
+        _dead_letter(state, record.sources[source], rows, np.sort(np.concatenate(parts)), reason)
+        for (source, reason), parts in sorted(verdict.refused.items())
     ]
 
 
@@ -298,7 +299,7 @@ class _Verdicts:
     def __init__(self, accounts: list[SourceLedger], rows: Rows) -> None:
         self.open = np.ones(len(rows), bool)
         self._accounts = accounts
-        self.refused: list[tuple[int, Array, RejectReason]] = []
+        self.refused: dict[tuple[int, RejectReason], list[Array]] = {}
         self._rows = rows
         self._entered = 0
 
@@ -313,7 +314,8 @@ class _Verdicts:
     def reject(self, mask: Array, reason: RejectReason) -> None:
         refused = np.flatnonzero(self.open & mask)
         sources = self._rows.source[refused]
-        self.refused += [(int(source), refused[sources == source], reason) for source in np.unique(sources)]
+        for source in np.unique(sources):
+            self.refused.setdefault((int(source), reason), []).append(refused[sources == source])
         for account, items in self._close(mask):
             account.rejected[reason.value] += items
 

@@ -93,6 +93,9 @@ class State:
             config_version=self.config_version,
         )
 
-    def series_of(self, store: str, service: str) -> list[SeriesKey]:
-        """Returns the series of a service in order."""
-        return sorted(key for key in self.cells[store].index if key[0] == service)
+    def series_by_service(self, store: str) -> dict[str, list[SeriesKey]]:
+        """Returns the series of every service that has any, in order."""
+        series: dict[str, list[SeriesKey]] = {}
+        for key in sorted(self.cells[store].index):
+            series.setdefault(key[0], []).append(key)
+        return series
