@@ -210,13 +210,12 @@ class Cells(Generic[Key]):
         older = coarse.sum(start // coarse.spec.period_minutes, whole)
         return older + minutes.sum(whole * coarse.spec.period_minutes, end_minute)
 
-    def spans_of(self, minutes: Array) -> set[Span]:
-        """Returns the stored spans that hold any of `minutes` int64[n]."""
-        distinct = set(minutes.tolist())
+    def spans_of(self, minutes: set[int]) -> set[Span]:
+        """Returns the stored spans that hold any of `minutes`."""
         spans: set[Span] = set()
         for number, ring in enumerate(self.rings):
             length = ring.spec.period_minutes * ring.spec.span_periods
-            spans.update(Span(number, first) for first in {minute // length for minute in distinct})
+            spans.update(Span(number, first) for first in {minute // length for minute in minutes})
         return spans
 
     def retire(self, closed_minute: int) -> None:

@@ -2,46 +2,49 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 
 from stream.core.columns import Array
 from stream.core.engine.state import SERIES, VERSIONS, SeriesKey, State, StoredSpan
-from stream.core.engine.tally import Tally
 
 
 class Additions:
-    """Tallies of one record, collected service by service."""
+    """Sums of one record, collected series by series."""
 
     def __init__(self) -> None:
-        self._tallies: list[tuple[str, str, tuple[str, ...], Tally]] = []
+        self._keys: list[SeriesKey] = []
+        self._minutes: list[Array] = []
+        self._values: list[Array] = []
 
-    def note(self, service: str, digest: str, versions: tuple[str, ...], sums: Tally) -> None:
-        """Takes in what one objective gains; `versions` is the dictionary of the tally's version codes."""
-        self._tallies.append((service, digest, versions, sums))
+    def note(self, key: SeriesKey, minutes: Array, values: Array) -> None:
+        """Takes in what the series of one version gains: minutes int64[n], values int64[COLUMNS, n]."""
+        self._keys.append(key)
+        self._minutes.append(minutes)
+        self._values.append(values)
 
     def add_to(self, state: State) -> None:
-        """Adds everything to the cells and marks the stored spans that changed."""
-        if not self._tallies:
+        """Adds everything to the cells, of each version and of all together, and marks the spans that changed."""
+        if not self._keys:
             return
-        minutes = np.concatenate([sums.minute for *_, sums in self._tallies])
-        values = np.concatenate([sums.values for *_, sums in self._tallies], axis=1)
-        state.cells[SERIES].add(self._whole_rows(state), minutes, values)
-        state.cells[VERSIONS].add(self._version_rows(state), minutes, values)
-        for service, _, _, sums in self._tallies:
-            for span in state.cells[SERIES].spans_of(sums.minute):
+        minutes, values = np.concatenate(self._minutes), np.concatenate(self._values, axis=1)
+        lengths = [len(part) for part in self._minutes]
+        for store, keys in ((VERSIONS, self._keys), (SERIES, [(key[0], key[1], "") for key in self._keys])):
+            cells = state.cells[store]
+            cells.add(np.repeat([cells.series(key) for key in keys], lengths), minutes, values)
+        for service, touched in self._minutes_of("service").items():
+            for span in state.cells[SERIES].spans_of(touched):
                 state.changes.spans.add(StoredSpan(service, SERIES, span))
                 state.changes.spans.add(StoredSpan(service, VERSIONS, span))
 
-    def _whole_rows(self, state: State) -> Array:
-        cells = state.cells[SERIES]
-        rows = [cells.series((service, digest, "")) for service, digest, _, _ in self._tallies]
-        return np.repeat(rows, [len(sums.minute) for *_, sums in self._tallies])
+    def minutes_of_objectives(self) -> Mapping[str, set[int]]:
+        """Returns the minutes that each objective gained something in, by its digest."""
+        return self._minutes_of("objective")
 
-    def _version_rows(self, state: State) -> Array:
-        cells = state.cells[VERSIONS]
-        rows: list[Array] = []
-        for service, digest, versions, sums in self._tallies:
-            codes, inverse = np.unique(sums.version, return_inverse=True)
-            keys: list[SeriesKey] = [(service, digest, versions[code]) for code in codes]
-            rows.append(np.array([cells.series(key) for key in keys])[inverse])
-        return np.concatenate(rows)
+    def _minutes_of(self, part: str) -> dict[str, set[int]]:
+        position = ("service", "objective").index(part)
+        minutes: dict[str, set[int]] = {}
+        for key, touched in zip(self._keys, self._minutes, strict=True):
+            minutes.setdefault(key[position], set()).update(touched.tolist())
+        return minutes

@@ -1,4 +1,4 @@
-"""Rows of one service to cells of one objective: select, judge, group by version and minute. Vectorised."""
+"""Rows to cells: select, judge, group by pair (a version of a service) and minute. Vectorised over all services."""
 
 from __future__ import annotations
 
@@ -9,35 +9,55 @@ import numpy as np
 from stream.core.cells import COLUMNS, Column, squared_weight
 from stream.core.columns import Array, Kind, RowFlag, Rows
 from stream.core.slo.spec import Objective
-from stream.core.units import MINUTE_NS
+
+
+@dataclass(frozen=True, slots=True)
+class Predicate:
+    """What an objective selects and calls good. Objectives of many services share one."""
+
+    kinds: tuple[int, ...]
+    duration_lte_ns: int | None
+    sampling_none: bool
+
+    @classmethod
+    def of(cls, objective: Objective) -> Predicate:
+        """Returns the predicate of an objective."""
+        return cls(objective.kinds, objective.duration_lte_ns, objective.sampling_none)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """Sums per (version, minute).
+    """Sums per (pair, minute), ordered by both.
 
-    Shapes: `version` int64[n] (codes of the rows), `minute` int64[n], `values` int64[COLUMNS, n].
+    Shapes: `pair` int64[n], `minute` int64[n], `values` int64[COLUMNS, n].
     """
 
-    version: Array
+    pair: Array
     minute: Array
     values: Array
 
 
-def tally(rows: Rows, objective: Objective) -> Tally:
-    """Returns what the rows of one service add to the cells of an objective.
+def tally(rows: Rows, pair: Array, minute: Array, wanted: Array, predicate: Predicate) -> Tally:
+    """Returns what the rows of the wanted pairs add to the cells of objectives with this predicate.
 
-    A row whose end lies before its start has no duration: it is left out of an objective on duration.
+    A row whose end lies before its start has no duration: it is left out where good is a duration.
+
+    Args:
+        rows: Rows of any services.
+        pair: int64[n], the pair of each row.
+        minute: int64[n], the minute of each row.
+        wanted: bool[pairs].
+        predicate: What to select and to call good.
     """
-    selected = of_kinds(rows, objective.kinds)
-    if objective.duration_lte_ns is None:
+    selected = of_kinds(rows, predicate.kinds) & wanted[pair]
+    if predicate.duration_lte_ns is None:
         bad = (rows.flags & RowFlag.FAILED) != 0
     else:
         selected &= (rows.flags & RowFlag.NEGATIVE_DURATION) == 0
-        bad = rows.duration_ns > objective.duration_lte_ns
+        bad = rows.duration_ns > predicate.duration_lte_ns
     chosen = np.flatnonzero(selected)
-    values = _values(rows, chosen, bad[chosen], objective.sampling_none)
-    return _grouped(rows.version[chosen], rows.end_ns[chosen] // MINUTE_NS, values)
+    values = _values(rows, chosen, bad[chosen], predicate.sampling_none)
+    return _grouped(pair[chosen], minute[chosen], values)
 
 
 def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:
@@ -62,13 +82,13 @@ def _values(rows: Rows, chosen: Array, bad: Array, sampling_none: bool) -> Array
     return values
 
 
-def _grouped(version: Array, minute: Array, values: Array) -> Tally:
+def _grouped(pair: Array, minute: Array, values: Array) -> Tally:
     if not len(minute):
-        return Tally(version=version.astype(np.int64), minute=minute, values=values)
+        return Tally(pair=pair, minute=minute, values=values)
     first = int(minute.min())
     span = int(minute.max()) - first + 1
-    code, inverse = np.unique(version * np.int64(span) + (minute - first), return_inverse=True)
+    code, inverse = np.unique(pair * span + (minute - first), return_inverse=True)
     sums = np.zeros((COLUMNS, len(code)), np.int64)
-    for column in range(COLUMNS):
+    for column in np.flatnonzero(values.any(axis=1)):
         np.add.at(sums[column], inverse, values[column])
-    return Tally(version=code // span, minute=code % span + first, values=sums)
+    return Tally(pair=code // span, minute=code % span + first, values=sums)
