@@ -32,6 +32,7 @@ chaos: $(STAMP)
 
 $(STAMP): requirements.lock pyproject.toml
 	@sh .ci/preflight.sh '$(PYTHON)'
+	@echo 'making .venv from requirements.lock: a minute or two, without a word' >&2
 	rm -rf .venv
 	$(PYTHON) -m venv .venv
 	awk '/^[a-z]/ { keep = /^($(BUILD_TOOLS))==/ } keep' requirements.lock > .venv/build-tools.lock

@@ -271,7 +271,6 @@ class _Demo:
             done_ratio=(self._tick + 1) / story.TICKS,
             event_time=f"{event_time:%H:%M}",
             produced=self._workload.tally.produced,
-            received=sum(a.received for a in accounts),
             counted=sum(a.counted for a in accounts),
             late=sum(a.late for a in accounts),
             rejected=sum(sum(a.rejected.values()) for a in accounts),

@@ -29,10 +29,9 @@ class Progress:
         done_ratio: Part of the workload that was produced, 0 to 1.
         event_time: Event time reached, `HH:MM`.
         produced: Items produced so far.
-        received: Items that the product's checkpoints account for as received.
-        counted: Of these, counted.
-        late: Of these, late.
-        rejected: Of these, rejected.
+        counted: Items that are counted in the product's checkpoints.
+        late: Items that were late.
+        rejected: Items that were refused.
         replayed: Items that a replay repeated.
         kills: Workers killed.
         restarts: Workers that run again.
@@ -42,7 +41,6 @@ class Progress:
     done_ratio: float
     event_time: str
     produced: int
-    received: int
     counted: int
     late: int
     rejected: int
@@ -54,7 +52,7 @@ class Progress:
         """Returns it as one line."""
         parts = [
             f"{self.phase} {self.done_ratio:.0%}, event time {self.event_time} UTC: produced {self.produced:,}",
-            f"checkpointed: received {self.received:,}, counted {self.counted:,}, late {self.late}, "
+            f"checkpointed: counted {self.counted:,}, late {self.late}, "
             f"rejected {self.rejected}, replayed {self.replayed:,}",
         ]
         if self.kills:

@@ -74,7 +74,7 @@ def test_spans_read_from_one_and_written_to_another_give_the_same_cells(steps):
     for closed, rows in steps:
         add(cells, rows)
         if rows:
-            spans |= cells.spans_of(np.array([minute for _, minute, _ in rows]))
+            spans |= cells.spans_of({minute for _, minute, _ in rows})
         cells.retire(closed)
     copy, keys = Cells[str](VERSION_RINGS), sorted(cells.index)
     for span in sorted(spans):

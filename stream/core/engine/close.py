@@ -19,6 +19,7 @@ from stream.core.slo.burn_rate import (
     BurnRule,
     burn_rate,
     burns,
+    duration,
     explain,
     rules_for,
     window_lengths,
@@ -256,21 +257,28 @@ def _advance_alerts(state: State, service: Service, objective: Objective, closin
                 minute=closing.minute,
                 factor=float(factor),
                 reading=reading,
-                explanation=_explanation(rule, factor, long, short, after, left),
+                explanation=_explanation(
+                    explain(rule, factor, long, short, after is AlertState.FIRING),
+                    rule,
+                    _coverage(state, objective_state, closing.minute + 1, rule.long_minutes),
+                    left,
+                ),
             )
         )
     return outputs
 
 
-def _explanation(
-    rule: BurnRule, factor: Fraction, long: Fraction, short: Fraction, state: AlertState, left: Budget
-) -> str:
-    text = explain(rule, factor, long, short, state is AlertState.FIRING)
+def _explanation(text: str, rule: BurnRule, observed: Fraction, left: Budget) -> str:
+    """Returns what happened, how much of the long window was observed where it was not all, and the budget left."""
+    if observed < 1:
+        text += (
+            f" Of the last {duration(rule.long_minutes)}, {float(observed * rule.long_minutes):g} min were observed."
+        )
     if left.remaining_min_ratio is None or left.remaining_max_ratio is None:
         return text
     if left.remaining_min_ratio == left.remaining_max_ratio:
         return f"{text} {left.remaining_max_ratio:.1%} of the budget is left."
-    return f"{text} At most {left.remaining_max_ratio:.1%} of the budget is left; the window is not covered yet."
+    return f"{text} At most {left.remaining_max_ratio:.1%} of the budget is left: its window is not covered yet."
 
 
 def _publish_revisions(state: State, service: Service, catching_up: bool) -> list[Output]:
