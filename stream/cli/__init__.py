@@ -11,18 +11,9 @@ from typing import NoReturn
 
 from stream import __version__
 from stream.cli import apply, demo, ledger, send, tail, topics, worker
+from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError
-
-EXIT_OK = 0
-EXIT_FAIL = 1
-EXIT_INCONCLUSIVE = 2
-EXIT_USAGE = 64
-EXIT_UNAVAILABLE = 69
-EXIT_INTERNAL = 70
-EXIT_CONFIG = 78
-EXIT_INTERRUPTED = 130
-EXIT_READER_GONE = 141
 
 _COMMANDS = (demo, topics, apply, worker, send, tail, ledger)
 
@@ -49,7 +40,7 @@ class _Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         self.print_usage(sys.stderr)
-        self.exit(EXIT_USAGE, f"{self.prog}: {message}; `{self.prog} --help` explains\n")
+        self.exit(exit_codes.USAGE, f"{self.prog}: {message}; `{self.prog} --help` explains\n")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -64,21 +55,21 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
+        return exit_codes.INTERRUPTED
     except BrokenPipeError:
         # `qma tail sli | head`: nobody reads on. Without this, Python would complain once more when it ends.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_READER_GONE
+        return exit_codes.READER_GONE
     except StreamError as error:
         print(f"qma: {error}", file=sys.stderr)
         return _exit_code(error)
     except KafkaError as error:
         print(f"qma: Kafka refused or did not answer: {error!r}; look at the brokers, then try again", file=sys.stderr)
-        return EXIT_UNAVAILABLE
+        return exit_codes.UNAVAILABLE
     except Exception:
         traceback.print_exc()
         print("qma: an error nobody expected, please report it with the lines above", file=sys.stderr)
-        return EXIT_INTERNAL
+        return exit_codes.CRASHED
 
 
 def _parser() -> _Parser:
@@ -97,7 +88,7 @@ def _parser() -> _Parser:
 
 def _exit_code(error: StreamError) -> int:
     if isinstance(error, ConfigError | IncompatibleError):
-        return EXIT_CONFIG
+        return exit_codes.CONFIG
     if isinstance(error, UnavailableError):
-        return EXIT_UNAVAILABLE
-    return EXIT_FAIL
+        return exit_codes.UNAVAILABLE
+    return exit_codes.FAIL

@@ -10,12 +10,11 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from stream.config import exit_codes
+
 SUPERVISOR_PID = "QMA_SUPERVISOR_PID"
 """Tells a child whose death is its own."""
 
-EXIT_UNAVAILABLE = 69
-EXIT_GAVE_UP = 70
-EXIT_CONFIG = 78
 _POLL_S = 0.1
 
 
@@ -114,17 +113,17 @@ def _tend(children: Sequence[Child], now_s: float, limits: Limits) -> int:
     """Starts what is due and looks after what ended. Returns the code to give up with, or 0."""
     for child in children:
         ended = child.ended()
-        if ended == EXIT_CONFIG:
+        if ended == exit_codes.CONFIG:
             _say(f"{child.name}: needs you, see above; stopping")
-            return EXIT_CONFIG
-        if ended == EXIT_UNAVAILABLE:
+            return exit_codes.CONFIG
+        if ended == exit_codes.UNAVAILABLE:
             child.start_at_s = now_s + limits.backoff_max_s
         elif ended is not None and child.crashed(now_s, limits):
             _say(
                 f"{child.name}: ended with {_how(ended)}, crash {limits.crashes_max} within "
                 f"{limits.crash_window_s / 60:g} minutes; giving up, see above for why"
             )
-            return EXIT_GAVE_UP
+            return exit_codes.CRASHED
         if ended is not None:
             _say(f"{child.name}: ended with {_how(ended)}, restarts in {child.start_at_s - now_s:.1f} s")
         if child.process is None and now_s >= child.start_at_s:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 ROLES = ("ingest", "state")
 _CONFIG_POLL_S = 1.0
 _STALE_CHECKPOINT_S = 60.0
+_STALE_COMMIT_S = 60.0
 LOG = logging.getLogger("stream.cli.worker")
 
 
@@ -104,11 +105,21 @@ def _run_ingest(arguments: argparse.Namespace, connection: Connection) -> int:
         registry = _registry()
         registry.register(IngestCollector(stats))
         not_yet = "nothing was read and committed yet"
-        probe = Probe(health=lambda: None, readiness=lambda: None if stats.committed_at_s is not None else not_yet)
+        probe = Probe(
+            health=lambda: _idle(stats.committed_at_s),
+            readiness=lambda: None if stats.committed_at_s is not None else not_yet,
+        )
         return serve(connection.listen, registry, probe)
 
     run(options, services=[endpoint])
     return 0
+
+
+def _idle(committed_at_s: float | None) -> str | None:
+    """Progress is committed every second, with or without messages."""
+    if committed_at_s is None or (idle_s := time.monotonic() - committed_at_s) < _STALE_COMMIT_S:
+        return None
+    return f"nothing was committed for {idle_s:.0f} s"
 
 
 def _run_state(connection: Connection) -> int:

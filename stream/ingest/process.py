@@ -18,6 +18,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, UnavailableError
 from stream.core.log import LostRange, Progress
 from stream.ingest.configuration import ConfigurationReader, check_shuffle, existing_sources
@@ -50,12 +51,10 @@ from stream.kafka.clients import (
     stop,
 )
 
-__all__ = ["EXIT_CRASHED", "IngestOptions", "IngestStats", "run_ingest", "serve"]
+__all__ = ["IngestOptions", "IngestStats", "run_ingest", "serve"]
 
 LOG = logging.getLogger(__name__)
 
-EXIT_UNAVAILABLE = 69
-EXIT_CRASHED = 70
 
 _FINISH_S = 3.0
 _LEAVE_S = 1.5
@@ -469,10 +468,16 @@ def serve(
         raise
     except UnavailableError as error:
         LOG.error("ingest ends: %s", error)
-        os._exit(EXIT_UNAVAILABLE)  # at once: nothing that is still scheduled may run after an unclear answer
+        # At once: nothing that is still scheduled may run after an unclear answer.
+        os._exit(exit_codes.CRASHED if _is_refusal(error) else exit_codes.UNAVAILABLE)
     except BaseException:
         LOG.exception("ingest ends")
-        os._exit(EXIT_CRASHED)
+        os._exit(exit_codes.CRASHED)
+
+
+def _is_refusal(error: UnavailableError) -> bool:
+    """Returns whether a broker did answer, with a no that another try would not change."""
+    return isinstance(error.__cause__, KafkaError) and not error.__cause__.retriable
 
 
 async def _until_signal(

@@ -70,7 +70,7 @@ class StateCollector(Collector):
         yield from _ledger(engines)
         yield from self._progress(engines)
 
-    def _progress(self, engines: Iterable[Engine]) -> Iterator[Metric]:
+    def _progress(self, engines: list[Engine]) -> Iterator[Metric]:
         frontier = GaugeMetricFamily(
             "qma_frontier_timestamp_seconds",
             "Time up to which every source has been read; absent while one was never heard of.",
@@ -86,6 +86,7 @@ class StateCollector(Collector):
                 lag.add_metric(labels, max(0, engine.now_ns - engine.frontier_ns) / SECOND_NS)
         yield frontier
         yield lag
+        yield _sources(engines[:1])
         now_s = time.monotonic()
         ages = {partition: now_s - at_s for partition, at_s in self._view.checkpoint_at_s.items()}
         yield _by_partition("qma_checkpoint_age_seconds", "Time since the last checkpoint.", ages)
@@ -125,6 +126,21 @@ class IngestCollector(Collector):
         if view.committed_at_s is not None:
             age_s = time.monotonic() - view.committed_at_s
             yield GaugeMetricFamily("qma_ingest_commit_age_seconds", "Time since the last commit.", value=age_s)
+
+
+def _sources(engines: Iterable[Engine]) -> Metric:
+    """Every partition of the log hears of every source, so one engine tells."""
+    family = GaugeMetricFamily(
+        "qma_source_lag_seconds",
+        "The log's now minus the time up to which a source has been read: the largest holds the frontier back. "
+        "Infinite for a source that was never heard of.",
+        labels=["topic", "partition"],
+    )
+    for engine in engines:
+        for topic, partition, until_ns in engine.laggards():
+            lag_s = max(0, engine.now_ns - until_ns) / SECOND_NS if until_ns is not None else float("inf")
+            family.add_metric([topic, str(partition)], lag_s)
+    return family
 
 
 def _by_partition(name: str, text: str, values: Mapping[int, float]) -> Metric:

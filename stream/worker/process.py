@@ -12,6 +12,7 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn
 
+from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError, admin, reachable, stop
 from stream.kafka.logs import log_to_stderr
@@ -27,13 +28,6 @@ log = logging.getLogger(__name__)
 Service = Callable[[StateStatus], Awaitable[None]]
 """Runs in the worker's event loop until the worker stops, for example an HTTP server for its metrics."""
 
-EXIT_UNAVAILABLE = 69
-"""No broker: worth another try (EX_UNAVAILABLE)."""
-EXIT_CRASHED = 70
-"""A checkpoint failed, another worker took over, or the fold failed: the next start restores and goes on
-(EX_SOFTWARE)."""
-EXIT_CONFIG = 78
-"""Log, state or topics need the operator first (EX_CONFIG)."""
 
 BROKER_WAIT_S = 60.0
 """How long a start waits for a broker."""
@@ -68,11 +62,11 @@ def run_state(options: StateOptions, services: Sequence[Service] = ()) -> NoRetu
 
 def die(error: BaseException) -> NoReturn:
     """Ends the process at once with one line that says why; no clean-up that could write half a state."""
-    code = EXIT_CRASHED
+    code = exit_codes.CRASHED
     if isinstance(error, ConfigError | IncompatibleError):
-        code = EXIT_CONFIG
+        code = exit_codes.CONFIG
     elif isinstance(error, UnavailableError):
-        code = EXIT_UNAVAILABLE
+        code = exit_codes.UNAVAILABLE
     fault = error.__cause__ if isinstance(error, FoldFailed | IncompatibleError) else error
     if fault is not None and not isinstance(fault, StreamError | KafkaError):
         log.error("an error nobody expected, please report it:", exc_info=fault)
@@ -145,7 +139,7 @@ class _Worker:
     def _exit_after(self, app: StateApp) -> NoReturn:
         if not app.closed_in_time:
             log.critical("stopped without a last checkpoint; the next start replays the log from the one before")
-            _exit(EXIT_CRASHED)
+            _exit(exit_codes.CRASHED)
         log.info("stopped, everything is checkpointed")
         _exit(0)
 

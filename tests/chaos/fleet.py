@@ -18,13 +18,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from stream.cli.supervisor import SUPERVISOR_PID
+from stream.config import exit_codes
 from stream.worker.hooks import VARIABLE as HOOKS
 
 REPOSITORY = Path(__file__).parents[2]
 MARK = "CHAOS_FLEET"
 """Environment variable that tells our processes from everybody else's."""
 
-EXIT_CONFIG = 78
 READY_S = 45.0
 STOP_S = 10.0
 
@@ -189,7 +189,7 @@ class Fleet:
             return
         ended = Exit(name=worker.name, code=worker.process.returncode, said=worker.last_line()[:400])
         self.exits.append(ended)
-        if ended.code == EXIT_CONFIG:
+        if ended.code == exit_codes.CONFIG:
             raise ChaosFailed(f"{worker.name} asks for the operator: {ended.said}")
         if sum(other.name == worker.name for other in self.exits) > _CRASHES_MAX:
             raise ChaosFailed(f"{worker.name} crashed more than {_CRASHES_MAX} times, last: {ended.said}")

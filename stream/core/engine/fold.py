@@ -61,6 +61,10 @@ class Engine:
         """Time up to which every source has been read; None while a source was never heard of."""
         return self.state.clocks.frontier_ns
 
+    def laggards(self) -> list[tuple[str, int, int | None]]:
+        """Returns (topic, partition, time read up to) of every source, the one that holds the frontier back first."""
+        return self.state.clocks.laggards(self.state.topics)
+
     @property
     def bundle(self) -> Bundle | None:
         """The configuration in force."""

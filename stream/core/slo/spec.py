@@ -98,7 +98,7 @@ class Settings:
 
     allowed_lateness_ns: int = MINUTE_NS
     catching_up_after_ns: int = 2 * MINUTE_NS
-    services_max: int = 1000
+    services_max: int = 300
     versions_max: int = 100
     certificate_lifetime_minutes: int = 7 * DAY_MINUTES
     publish_sketches: bool = False
@@ -137,10 +137,16 @@ def decode_bundle(data: bytes) -> Bundle:
     Raises:
         IncompatibleError: When another format wrote it.
     """
-    body: dict[str, Any] = orjson.loads(data)
-    if body["format"] != BUNDLE_FORMAT:
+    try:
+        body: dict[str, Any] = orjson.loads(data)
+        found = body["format"]
+    except (ValueError, TypeError, KeyError) as error:
         raise IncompatibleError(
-            f"the configuration has format {body['format']}, this version reads {BUNDLE_FORMAT}; apply it again"
+            f"the configuration topic holds something else than a configuration: {error!r}"
+        ) from error
+    if found != BUNDLE_FORMAT:
+        raise IncompatibleError(
+            f"the configuration has format {found}, this version reads {BUNDLE_FORMAT}; run the version that wrote it"
         )
     return Bundle(
         pipeline=body["pipeline"],

@@ -56,5 +56,5 @@ def test_the_digest_names_the_definition_not_its_age(objective, since):
 def test_another_format_is_refused():
     bundle = Bundle(pipeline="p", generation="1", partitions=1, sources=(), objectives=())
     body = orjson.loads(bundle.encode()) | {"format": 2}
-    with pytest.raises(IncompatibleError, match="apply it again"):
+    with pytest.raises(IncompatibleError, match="run the version that wrote it"):
         decode_bundle(orjson.dumps(body))
