@@ -160,7 +160,7 @@ class StateStore:
     async def _guarded(self, what: str, work: Coroutine[Any, Any, Result], deadline_s: float) -> Result:
         """Runs `work` within the deadline; anything that interrupts it, cancellation included, spends the store."""
         try:
-            return await asyncio.wait_for(work, deadline_s)
+            return await _within(work, deadline_s)
         except BaseException as error:
             why = f"not finished within {deadline_s:g} s" if isinstance(error, TimeoutError) else repr(error)
             self._failure = f"its {what} failed ({why})"
@@ -260,6 +260,22 @@ class StateStore:
 
     def _name(self) -> str:
         return f"state {self._at.topic}[{self._at.partition}] of {self._transactional_id}"
+
+
+async def _within(work: Coroutine[Any, Any, Result], deadline_s: float) -> Result:
+    """Returns what `work` returns; unlike `asyncio.wait_for` it does not wait for work that ignores its cancellation.
+
+    Raises:
+        TimeoutError: The deadline passed.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait({task}, timeout=deadline_s)
+        if not task.done():
+            raise TimeoutError
+        return task.result()
+    finally:
+        task.cancel()
 
 
 async def _send_output(producer: Producer, output: OutputRecord) -> asyncio.Future[RecordMetadata]:

@@ -33,6 +33,7 @@ REVOKE_DEADLINE_S = 5.0
 """A last checkpoint before the partitions go. The group waits for this member meanwhile, so it is short."""
 
 _TICK_S = 0.1
+_READY_GRACE_S = 10.0
 
 
 class Partitions:
@@ -53,6 +54,7 @@ class Partitions:
         self._fatal = fatal
         self._held: dict[int, OwnedPartition] = {}
         self._assignment = -1
+        self._assigned_at_s: float | None = None  # until everything that was assigned is restored
         self._restoring: asyncio.Task[None] | None = None
         self._checkpoints: dict[asyncio.Task[None], OwnedPartition] = {}
         self._closing: set[asyncio.Task[None]] = set()
@@ -69,6 +71,7 @@ class Partitions:
         """
         self._status.rebalancing = True
         self._status.owned = frozenset()
+        self._assigned_at_s = None
         await self._stop_restoring()
         for partition in await self._checkpoint_all(REVOKE_DEADLINE_S):
             log.warning(
@@ -90,6 +93,7 @@ class Partitions:
         self._assignment = assignment
         self._status.owned = frozenset(numbers)
         self._status.assigned = True
+        self._assigned_at_s = time.monotonic()
         log.info("assigned partitions %s, kept the state of %s", sorted(numbers), sorted(self._held))
 
     async def restore(self) -> None:
@@ -102,6 +106,7 @@ class Partitions:
         if error := task.exception():
             self._fatal(error)
         self._status.rebalancing = False
+        self._assigned_at_s = None
         log.info("ready with partitions %s", sorted(self._status.owned))
 
     async def apply(self, entry: LogEntry) -> None:
@@ -124,10 +129,16 @@ class Partitions:
             await asyncio.wait({self._begin_checkpoint(partition)})
 
     async def checkpoint_when_due(self) -> None:
-        """Begins each partition's checkpoint when it is due, for ever. A failed one ends the process."""
+        """Begins each partition's checkpoint when it is due, for ever. A failed one ends the process.
+
+        So does an assignment that is not restored in time: whatever hangs, in a client library or in the group's
+        steps, the partitions would stand still with an owner that looks alive.
+        """
         while True:
             await asyncio.sleep(_TICK_S)
             now_s = time.monotonic()
+            if self._assigned_at_s is not None and now_s - self._assigned_at_s > self._ready_within_s:
+                self._fatal(self._not_ready())
             for partition in self._held.values():
                 if partition.due(now_s):
                     self._begin_checkpoint(partition)
@@ -142,6 +153,16 @@ class Partitions:
         self._status.rebalancing = True
         await self._stop_restoring()
         return not await self._checkpoint_all(deadline_s)
+
+    @property
+    def _ready_within_s(self) -> float:
+        return self._options.restore_deadline_s + _READY_GRACE_S
+
+    def _not_ready(self) -> UnavailableError:
+        return UnavailableError(
+            f"partitions {sorted(self._status.owned)} were assigned {self._ready_within_s:g} s ago and are not "
+            f"restored yet: the next start tries again; look at the brokers at {self._options.bootstrap}"
+        )
 
     async def _explain_hole(self, partition: OwnedPartition, entry: LogEntry) -> NoReturn:
         """Raises `ConfigError` when the log has lost the records that are due, otherwise `FoldFailed`."""
