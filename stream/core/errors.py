@@ -31,9 +31,5 @@ class IncompatibleError(StreamError):
     """Versions or parameters differ (record format, generation, partition count). The worker stops."""
 
 
-class VerificationError(StreamError):
-    """Evidence does not verify. The command exits 1 and names the failing step."""
-
-
 class UnavailableError(StreamError):
     """A broker or a signer cannot be reached. Retried with backoff in the shell, or reported by a command."""

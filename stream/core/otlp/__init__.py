@@ -4,9 +4,7 @@ One module per format, each with one function `decode(messages) -> Decoded`. `pr
 plain reference decoders: the fast ones are tested against them and fall back to them.
 """
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from stream.core.columns import Receipts, Rows
 
@@ -35,10 +33,3 @@ class Decoded:
 
     rows: Rows
     receipts: Receipts
-
-
-class Decoder(Protocol):
-    """What each format module provides as `decode`."""
-
-    def __call__(self, messages: Sequence[Message], /) -> Decoded:
-        """Returns the rows and receipts of `messages`; bad messages are refused in their receipts."""
