@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any
 
 import orjson
 import pytest
@@ -15,10 +17,10 @@ from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, object
 
 def many(kind: str) -> list[Event]:
     """Returns events of five services or versions, of which two at most are taken in."""
-    return [Event(T0_NS + i, **{kind: f"prod/shop/{kind}-{i}"}) for i in range(5)]
+    return [replace(Event(T0_NS + i), **{kind: f"prod/shop/{kind}-{i}"}) for i in range(5)]
 
 
-REFUSED: Mapping[str, tuple[Mapping[str, int], Callable[[], list[Event]], int]] = {
+REFUSED: Mapping[str, tuple[Mapping[str, Any], Callable[[], list[Event]], int]] = {
     "future": ({}, lambda: [Event(T0_NS + DAY_NS), Event(T0_NS), Event(T0_NS + DAY_NS, service="prod/shop/other")], 2),
     "too_many_services": ({"services_max": 3}, lambda: many("service"), 3),
     "too_many_versions": ({"versions_max": 2}, lambda: many("version"), 3),
@@ -33,7 +35,8 @@ def test_refused_rows_are_told_once_and_survive_a_checkpoint(reason: str):
 
     engine, outputs = run(writer.log)
     checkpoint = engine.checkpoint()
-    restored = Engine.restore(0, {**dict(checkpoint.chunks), checkpoint.manifest[0]: checkpoint.manifest[1]})
+    stored = {key: value for key, value in [*checkpoint.chunks, checkpoint.manifest] if value is not None}
+    restored = Engine.restore(0, stored)
 
     letters = [output for output in outputs if isinstance(output, DeadLetter)]
     assert [(letter.reason, letter.items) for letter in letters] == [(reason, refused)]
