@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -15,15 +14,20 @@ from stream.core.units import DAY_NS
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, objective, run
 
 
-def many(kind: str) -> list[Event]:
-    """Returns events of five services or versions, of which two at most are taken in."""
-    return [replace(Event(T0_NS + i), **{kind: f"prod/shop/{kind}-{i}"}) for i in range(5)]
+def services(count: int) -> list[Event]:
+    """Returns an event of each of so many services."""
+    return [Event(T0_NS + i, service=f"prod/shop/service-{i}") for i in range(count)]
+
+
+def versions(count: int) -> list[Event]:
+    """Returns an event of each of so many versions of a service."""
+    return [Event(T0_NS + i, version=f"v{i}") for i in range(count)]
 
 
 REFUSED: Mapping[str, tuple[Mapping[str, Any], Callable[[], list[Event]], int]] = {
     "future": ({}, lambda: [Event(T0_NS + DAY_NS), Event(T0_NS), Event(T0_NS + DAY_NS, service="prod/shop/other")], 2),
-    "too_many_services": ({"services_max": 3}, lambda: many("service"), 3),
-    "too_many_versions": ({"versions_max": 2}, lambda: many("version"), 3),
+    "too_many_services": ({"services_max": 3}, lambda: services(5), 3),
+    "too_many_versions": ({"versions_max": 2}, lambda: versions(5), 3),
 }
 
 
