@@ -294,14 +294,18 @@ def decode_table(data: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
             batch = reader.read_next_batch()
         batch.validate(full=True)  # unchecked indices would read outside the buffers
+        _check_schema(batch, schema)
     except (pa.ArrowException, StopIteration, OSError, ValueError) as error:
         raise DecodeError("corrupt_columns", f"not an Arrow IPC stream with a record batch: {error}") from error
+    return batch
+
+
+def _check_schema(batch: pa.RecordBatch, schema: pa.Schema) -> None:
     if not batch.schema.equals(schema):
-        raise DecodeError("corrupt_columns", f"columns are {batch.schema.names}, expected {schema.names}")
+        raise DecodeError("corrupt_columns", f"columns are not the expected ones: {schema.names}")
     for name, column in zip(schema.names, batch.columns, strict=True):
         if name not in _NULLABLE and (column.null_count or _has_null_words(column)):
             raise DecodeError("corrupt_columns", f"column {name} has nulls")
-    return batch
 
 
 def _has_null_words(column: pa.Array) -> bool:
