@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import os
 import signal
@@ -462,6 +463,7 @@ def serve(
         ConfigError: The operator must fix something; a restart would not help.
         IncompatibleError: Likewise.
     """
+    gc.freeze()  # what the imports made is never garbage; no need to look at it again
     try:
         asyncio.run(_until_signal(options, stats or IngestStats(), services, hook))
     except (ConfigError, IncompatibleError):

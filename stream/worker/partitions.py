@@ -12,7 +12,8 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Collection, Mapping
-from typing import NoReturn
+from pathlib import Path
+from typing import Any, NoReturn
 
 from stream.core.engine import Engine
 from stream.core.errors import IncompatibleError, UnavailableError
@@ -138,6 +139,7 @@ class Partitions:
             await asyncio.sleep(_TICK_S)
             now_s = time.monotonic()
             if self._assigned_at_s is not None and now_s - self._assigned_at_s > self._ready_within_s:
+                log.error("what waits where:\n%s", "\n".join(map(_place, asyncio.all_tasks())))
                 self._fatal(self._not_ready())
             for partition in self._held.values():
                 if partition.due(now_s):
@@ -259,6 +261,15 @@ class Partitions:
             sum(map(len, chunks.values())),
             time.monotonic() - began_s,
         )
+
+
+def _place(task: asyncio.Task[Any]) -> str:
+    """Returns the lines that a task waits at, outermost first, for whoever has to find out what hangs."""
+    lines, waiting = [], task.get_coro()
+    while (frame := getattr(waiting, "cr_frame", None)) is not None:
+        lines.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
+        waiting = getattr(waiting, "cr_await", None)
+    return f"  {task.get_name()}: {' > '.join(lines)}"
 
 
 def _restored_engine(number: int, chunks: Mapping[bytes, bytes], state_topic: str) -> Engine:
