@@ -265,7 +265,8 @@ class Partitions:
 
 def _place(task: asyncio.Task[Any]) -> str:
     """Returns the lines that a task waits at, outermost first, for whoever has to find out what hangs."""
-    lines, waiting = [], task.get_coro()
+    lines: list[str] = []
+    waiting: Any = task.get_coro()
     while (frame := getattr(waiting, "cr_frame", None)) is not None:
         lines.append(f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} {frame.f_code.co_name}")
         waiting = getattr(waiting, "cr_await", None)
