@@ -491,11 +491,5 @@ async def _until_signal(
     stopping = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    ingest = asyncio.ensure_future(run_ingest(options, stopping=stopping, stats=stats, hook=hook))
-    serving = [asyncio.ensure_future(service(stats)) for service in services]
-    done, pending = await asyncio.wait({ingest, *serving}, return_when=asyncio.FIRST_COMPLETED)
-    for task in pending:
-        task.cancel()
-    await asyncio.gather(*pending, return_exceptions=True)
-    for task in done:
-        task.result()
+    ingest = run_ingest(options, stopping=stopping, stats=stats, hook=hook)
+    await _first_of(ingest, *(service(stats) for service in services))
