@@ -17,6 +17,8 @@ from typing import Any, cast
 import stream.kafka.clients  # noqa: F401  # isort: skip
 
 import faust
+from faust.tables import TableManager
+from faust.tables.recovery import Recovery
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP
 from mode import CrashingSupervisor
@@ -61,6 +63,28 @@ class _Consumer(driver.Consumer):
             self._committed_offset[at] = offset or None
             if behind:  # else the group's lag stands still until the next record
                 await self._commit({at: offset})
+
+
+class _Recovery(Recovery):
+    """Faust's loop that takes an assignment from `restore` to the resumed flow; it lives as long as the worker.
+
+    Faust gives the seek before the flow resumes a timeout, and takes its passing for the end of the service: the loop
+    ends without a word, and no later assignment is ever restored. A broker that is away for longer than that is
+    nothing unusual. So a seek takes the time that it takes; the next rebalance interrupts it.
+    """
+
+    async def _wait(self, coro: Any, timeout: Any = None) -> None:
+        await super()._wait(coro)
+
+
+class _TableManager(TableManager):
+    """Has no tables: Faust runs its rebalances through here all the same."""
+
+    @property
+    def recovery(self) -> Recovery:
+        if self._recovery is None:
+            self._recovery = _Recovery(self.app, self, beacon=self.beacon, loop=self.loop)
+        return self._recovery
 
 
 class _Transport(driver.Transport):
@@ -187,6 +211,7 @@ class StateApp(faust.App):
 def _settings(options: StateOptions) -> dict[str, Any]:
     return {
         "store": "memory://",
+        "TableManager": _TableManager,
         "autodiscover": False,
         "processing_guarantee": "at_least_once",
         "agent_supervisor": CrashingSupervisor,

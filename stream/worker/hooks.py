@@ -1,8 +1,9 @@
 """For tests only: stop or kill this process at a named step of a checkpoint or a restore.
 
 With `QMA_TEST_HOOKS` set to a directory, a file `stop-STEP-PARTITION` or `kill-STEP-PARTITION` in it makes the
-process send itself SIGSTOP or SIGKILL when that partition reaches that step (the steps are those of
-`StateStore`). The file is removed first: once is enough. Without the variable there are no hooks.
+process send itself SIGSTOP or SIGKILL when that partition reaches that step: those of `StateStore`, and
+`restored`, where everything assigned is and the consumer has not been told yet where to read on. The file is removed
+first: once is enough. Without the variable there are no hooks.
 """
 
 from __future__ import annotations

@@ -106,6 +106,9 @@ class Partitions:
             return
         if error := task.exception():
             self._fatal(error)
+        for number in sorted(self._status.owned):
+            if hook := hook_of(number):
+                await hook("restored")
         self._status.rebalancing = False
         self._assigned_at_s = None
         log.info("ready with partitions %s", sorted(self._status.owned))

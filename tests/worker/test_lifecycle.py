@@ -1,12 +1,16 @@
 """A state worker's ordinary life: start, SIGTERM, restart; and a start that must be refused."""
 
 import signal
+import time
 
 import pytest
 
+from stream.kafka.local import LocalKafka
 from tests.worker.pipeline import Pipeline, assert_exactly_once
 
 pytestmark = pytest.mark.kafka
+
+FAUST_SEEK_TIMEOUT_S = 10
 
 
 def test_sigterm_checkpoints_everything_and_a_restart_goes_on(pipeline: Pipeline) -> None:
@@ -58,6 +62,27 @@ def test_two_workers_share_the_partitions_until_one_leaves(pipeline: Pipeline) -
     second.signal(signal.SIGTERM)
     assert second.exit_code(within_s=10) == 0, second.stderr
     assert_exactly_once(pipeline)
+
+
+def test_a_broker_that_is_away_during_the_seek_delays_the_worker_and_ends_nothing(
+    pipeline: Pipeline, kafka: LocalKafka
+) -> None:
+    pipeline.append(10, partition=0)
+    worker = pipeline.start()
+    (worker.hooks / "stop-restored-1").touch()
+    worker.until(lambda: worker.frozen, "frozen")
+    kafka.pause()
+    try:
+        worker.signal(signal.SIGCONT)
+        time.sleep(FAUST_SEEK_TIMEOUT_S + 2)  # the outage: Faust's loop used to end when its seek had not by then
+    finally:
+        kafka.resume()
+    worker.until(lambda: worker.applied(9, -1), "reading after the outage")
+    second = pipeline.start()
+    second.until(lambda: second.ready_with(1) and worker.ready_with(1), "sharing")
+    for partition in (0, 1):
+        pipeline.append(5, partition=partition)
+    worker.until(lambda: {14, 4} == {n for w in (worker, second) for n in w.status["applied"].values()}, "caught up")
 
 
 def test_a_record_that_is_none_stops_the_worker_and_is_named(pipeline: Pipeline) -> None:
