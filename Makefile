@@ -5,10 +5,12 @@ ARGS ?=
 
 BIN := .venv/bin
 STAMP := .venv/.from-lock
+PEERS := .venv/.peers-from-lock
+SECONDS ?= 60
 # tdigest's dependencies come as source only; they are built with these, at the versions of the lock.
 BUILD_TOOLS := cffi|cython|packaging|pycparser|setuptools|wheel
 
-.PHONY: demo test check bench chaos clean .venv
+.PHONY: demo test check bench fuzz chaos clean .venv
 
 demo: $(STAMP)
 	$(BIN)/qma demo $(ARGS)
@@ -22,8 +24,12 @@ check: $(STAMP)
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 
-bench: $(STAMP)
+bench: $(PEERS)
 	$(BIN)/python -m tests.bench $(ARGS)
+
+# SECONDS says how long:  make fuzz SECONDS=600
+fuzz: $(STAMP)
+	$(BIN)/python -m tests.fuzz --seconds $(SECONDS) $(ARGS)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos $(ARGS)
@@ -39,6 +45,12 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --require-hashes -r .venv/build-tools.lock
 	$(BIN)/python -m pip install --quiet --require-hashes --no-build-isolation -r requirements.lock
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What the benchmark measures against; nothing else needs it.
+$(PEERS): $(STAMP) requirements-bench.lock
+	@echo 'installing the peers of the benchmark from requirements-bench.lock' >&2
+	$(BIN)/python -m pip install --quiet --require-hashes --no-deps -r requirements-bench.lock
 	@touch $@
 
 # Leaves the cache of downloaded jars alone: it is outside the repository and checked by hash at every use.

@@ -6,7 +6,10 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, settings
 
+from stream.config.kernel_cache import use_kernel_cache
 from stream.kafka.local import LocalKafka
+
+use_kernel_cache()
 
 # No deadline: other tests' brokers share the machine. Derandomised, so that a red run is the code's doing.
 settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])

@@ -10,19 +10,21 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stream import __version__
-from stream.cli import apply, demo, ledger, send, tail, topics, worker
+from stream.cli import apply, decode, demo, doctor, ledger, send, tail, topics, worker
 from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError
 
-_COMMANDS = (demo, topics, apply, worker, send, tail, ledger)
+_COMMANDS = (demo, topics, apply, worker, send, tail, ledger, decode, doctor)
 
 _EPILOG = """\
 without a Kafka:
   qma demo
+  qma decode --signal traces FILE...   see what is in your own messages
 
 on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
   export QMA_BROKER=HOST:PORT
+  qma doctor                see what arrives on it, and what to change
   qma topics apply          create the pipeline's topics
   qma apply FILE...         say what good service means, in OpenSLO
   qma worker                run until Ctrl-C; telemetry goes to otlp_spans or telemetry.events

@@ -11,9 +11,10 @@ from pathlib import Path
 from stream.cli.connection import add_arguments, connected
 from stream.config.bundle import make_bundle
 from stream.config.openslo import load_objectives
-from stream.core.errors import ConfigError
+from stream.config.sources import TOPICS, read_source
+from stream.config.tuning import DEFAULT, RANGES, tuned
 from stream.core.slo.burn_rate import duration
-from stream.core.slo.spec import Bundle, Objective, Settings, Source
+from stream.core.slo.spec import Bundle, Encoding, Objective, Settings, SliSignal, Source, SourceSignal, Wanted
 from stream.kafka.config_topic import publish_bundle, read_bundle
 from stream.kafka.log_topic import log_partitions
 from stream.kafka.source_ends import source_ends
@@ -44,9 +45,20 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     parser.add_argument(
         "--source",
         action="append",
-        metavar="TOPIC=ENCODING",
-        help="a topic to read, with ENCODING otlp_proto or flat; repeat it for several "
+        metavar="TOPIC=[SIGNAL:]ENCODING",
+        help=f"a topic to read, with SIGNAL {', '.join(SourceSignal)} and ENCODING {', '.join(Encoding)}; the names "
+        f"{', '.join(TOPICS)} say their signal, others carry events where they are flat, else traces. Repeat it for "
+        "several and list only topics that exist: one that does not holds every minute open "
         f"(default: as before, else {' and '.join(SOURCES)})",
+    )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        dest="settings",
+        metavar="NAME=VALUE",
+        help=f"a limit to change, or NAME={DEFAULT} to put it back; repeat it for several. Names: {', '.join(RANGES)} "
+        "(default: as before)",
     )
     parser.add_argument(
         "--publish-sketches",
@@ -89,7 +101,7 @@ async def _publish(
         generation=arguments.generation or (before.generation if before else "1"),
         partitions=await log_partitions(bootstrap, prefix),
         sources=_sources(arguments.source, before),
-        settings=_settings(arguments.publish_sketches, before),
+        settings=_settings(arguments, before),
     )
     version = await publish_bundle(bootstrap, prefix, bundle)
     existing = {end.topic for end in await source_ends(bootstrap, [source.topic for source in bundle.sources])}
@@ -101,26 +113,46 @@ def _name(prefix: str) -> str:
     return prefix.strip("._-") or "default"
 
 
-def _settings(publish_sketches: bool | None, before: Bundle | None) -> Settings:
-    settings = before.settings if before is not None else Settings()
-    return settings if publish_sketches is None else replace(settings, publish_sketches=publish_sketches)
+def _settings(arguments: argparse.Namespace, before: Bundle | None) -> Settings:
+    settings = tuned(before.settings if before is not None else Settings(), arguments.settings)
+    wanted: bool | None = arguments.publish_sketches
+    return settings if wanted is None else replace(settings, publish_sketches=wanted)
 
 
 def _sources(named: list[str] | None, before: Bundle | None) -> list[Source]:
     if named is None and before is not None:
         return list(before.sources)
-    sources = []
-    for text in named or SOURCES:
-        topic, _, encoding = text.partition("=")
-        if not topic or not encoding:
-            raise ConfigError(f"--source {text}: write TOPIC=ENCODING, for example otlp_spans=otlp_proto")
-        sources.append(Source(topic=topic, encoding=encoding))
-    return sources
+    return [read_source(text) for text in named or SOURCES]
 
 
 def _line(objective: Objective) -> str:
-    good = "succeed"
-    if objective.duration_lte_ns is not None:
-        good = f"take at most {objective.duration_lte_ns / 1e6:g} ms"
     window = duration(objective.window_minutes)
-    return f"{objective.service} {objective.name}: {objective.target} of requests {good}, over {window}"
+    return (
+        f"{objective.service} {objective.name}: {objective.target} of {_counted(objective)} {_good(objective)}, "
+        f"over {window}"
+    )
+
+
+def _counted(objective: Objective) -> str:
+    match objective.signal:
+        case SliSignal.METRICS:
+            counted = f"what {objective.metric} counts"
+        case SliSignal.LOGS:
+            counted = f"{objective.event} events" if objective.event is not None else "log records"
+        case _:
+            counted = "requests"
+    return f"{counted} with {_attributes(objective.attributes)}" if objective.attributes else counted
+
+
+def _good(objective: Objective) -> str:
+    if objective.duration_lte_ns is not None:
+        return f"take at most {objective.duration_lte_ns / 1e6:g} ms"
+    if objective.severity_lt is not None:
+        return f"have a severity below {objective.severity_lt}"
+    if objective.good_attributes:
+        return f"have {_attributes(objective.good_attributes)}"
+    return "succeed"
+
+
+def _attributes(wanted: Wanted) -> str:
+    return " and ".join(f"{key}={'|'.join(values)}" for key, values in wanted)

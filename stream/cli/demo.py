@@ -10,7 +10,7 @@ from stream.config.settings import LOCAL_BROKER
 
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
-    text = "four services, a certificate earned, a rollout that goes wrong, a ledger that balances: in about a minute"
+    text = "six services, a certificate earned, a rollout that goes wrong, a ledger that balances: in about a minute"
     parser = commands.add_parser("demo", help=text, description=text)
     parser.add_argument("--seed", type=int, default=1, help="fixes everything but the time base (1)")
     parser.add_argument("--duration", type=float, default=60.0, metavar="SECONDS", help="of the workload (60)")

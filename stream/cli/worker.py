@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
-from stream.cli.arguments import not_negative
+from stream.cli.arguments import not_negative, positive
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.cli.supervisor import SUPERVISOR_PID, Child, supervise
 from stream.config.settings import LISTEN_DEFAULT
 from stream.core.errors import ConfigError
 from stream.core.slo.spec import Bundle
+from stream.kafka.clients import BATCH_BYTES_MAX
 from stream.kafka.config_topic import read_bundle
 from stream.kafka.log_topic import log_has_create_time
 from stream.kafka.logs import log_to_stderr
@@ -50,6 +51,13 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         choices=("earliest", "latest"),
         default="earliest",
         help="where to begin in a source that was never read (earliest)",
+    )
+    parser.add_argument(
+        "--batch-bytes-max",
+        type=positive,
+        default=BATCH_BYTES_MAX,
+        metavar="N",
+        help=f"a record batch of a source that decompresses to more bytes is rejected as too_large ({BATCH_BYTES_MAX})",
     )
     parser.add_argument(
         "--listen",
@@ -84,6 +92,7 @@ def _children(arguments: argparse.Namespace, connection: Connection) -> list[Chi
         command = [
             *(sys.executable, "-m", "stream", "worker", "--only", role, "--start", arguments.start),
             *("--broker", connection.bootstrap, "--prefix", connection.prefix, "--listen", listen),
+            *("--batch-bytes-max", str(arguments.batch_bytes_max)),
         ]
         children.append(Child(name=f"{role}-{numbers[role]}", command=command, url=f"http://{listen}/metrics"))
     return children
@@ -99,6 +108,7 @@ def _run_ingest(arguments: argparse.Namespace, connection: Connection) -> int:
         prefix=connection.prefix,
         start=arguments.start,
         create_time=asyncio.run(log_has_create_time(connection.bootstrap, connection.prefix)),
+        batch_bytes_max=arguments.batch_bytes_max,
     )
 
     def endpoint(stats: IngestStats) -> Coroutine[Any, Any, None]:

@@ -6,11 +6,11 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 
-from stream.config.problems import either, quoted
+from stream.config.problems import quoted
+from stream.config.sources import check_carriers, check_sources
 from stream.core.errors import ConfigError
 from stream.core.slo.spec import Bundle, Objective, Settings, Source
 
-ENCODINGS = ("otlp_proto", "flat")
 PARTITIONS_MAX = 10_000
 
 # They are parts of `transactional.id` and of group names, joined by `/`.
@@ -42,13 +42,14 @@ def make_bundle(
         settings: Settings that decisions depend on.
 
     Raises:
-        ConfigError: When an argument is malformed, or the pipeline, the generation or the partition count
-            differs from the previous bundle's.
+        ConfigError: When an argument is malformed, no source carries what an objective counts, or the pipeline,
+            the generation or the partition count differs from the previous bundle's.
     """
     assert all(objective.since is None for objective in objectives), "since is decided here"
     assert len({objective.name for objective in objectives}) == len(objectives), "names are unique in a bundle"
     _check_names(pipeline, generation, partitions)
-    _check_sources(sources)
+    check_sources(sources)
+    check_carriers(objectives, sources)
     since: dict[str, int] = {}
     if previous is not None:
         version, bundle = previous
@@ -73,19 +74,6 @@ def _check_names(pipeline: str, generation: str, partitions: int) -> None:
             )
     if not 1 <= partitions <= PARTITIONS_MAX:
         raise ConfigError(f"{partitions} partitions cannot be; write a number from 1 to {PARTITIONS_MAX}")
-
-
-def _check_sources(sources: Sequence[Source]) -> None:
-    if not sources:
-        raise ConfigError("no source topic is configured, so nothing would ever be read; name at least one")
-    topics: set[str] = set()
-    for source in sources:
-        if source.encoding not in ENCODINGS:
-            message = f"the encoding {quoted(source.encoding)} of source {quoted(source.topic)} is not known"
-            raise ConfigError(f"{message}; write {either(ENCODINGS)}")
-        if source.topic in topics:
-            raise ConfigError(f"the source {quoted(source.topic)} is listed twice; remove one of the two")
-        topics.add(source.topic)
 
 
 def _check_unchanged(before: Bundle, pipeline: str, generation: str, partitions: int) -> None:

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
+from stream.config.goodness import Good, exact_duration_ns, read_duration_ns
 from stream.config.metadata import slug
 from stream.config.problems import Position, quoted
 from stream.config.sections import Section
-from stream.config.selector import Indicator, exact_duration_ns, read_attribute, read_duration_ns
+from stream.config.selection import read_attribute
+from stream.config.selector import Indicator
 from stream.config.yaml_positions import Scalar
 from stream.core.service_key import service_key
 from stream.core.slo.spec import Objective
@@ -79,7 +81,7 @@ def read_objectives(slo: Slo) -> list[Objective]:
     objectives = []
     for name, section in zip(names, sections, strict=True):
         target = _target(section)
-        duration_lte_ns = _duration_lte_ns(section, slo.indicator)
+        good = _good(section, slo.indicator)
         if slo.indicator is None or service is None or target is None or window_minutes is None:
             continue
         selection = slo.indicator.selection
@@ -90,8 +92,14 @@ def read_objectives(slo: Slo) -> list[Objective]:
                 target=target,
                 window_minutes=window_minutes,
                 kinds=selection.kinds,
-                duration_lte_ns=duration_lte_ns,
+                duration_lte_ns=good.duration_lte_ns,
                 sampling_none=slo.sampling_none,
+                signal=selection.signal,
+                metric=selection.metric,
+                event=selection.event,
+                attributes=selection.attributes,
+                good_attributes=good.attributes,
+                severity_lt=good.severity_lt,
             )
         )
     return objectives
@@ -239,27 +247,27 @@ def _canonical(text: str, exponent: int) -> str:
     return plain.rstrip("0").rstrip(".") if "." in plain else plain
 
 
-def _duration_lte_ns(section: Section, indicator: Indicator | None) -> int | None:
-    """Returns the longest good duration in ns: that of the indicator, or `value` of a threshold."""
+def _good(section: Section, indicator: Indicator | None) -> Good:
+    """Returns what is good: by the indicator, or at most `value` of a threshold. Anything after a report."""
     if indicator is None:
-        return None
+        return Good()
     if not indicator.is_threshold:
         for name in ("op", "value"):
             if name in section.entries:
                 section.refuse(name, "belongs to a thresholdMetric, this SLI has a ratioMetric; remove it")
-        return indicator.duration_lte_ns
+        return indicator.good
     op = section.text("op", missing="add `op: lte` (good means at most `value`)")
     if op not in (None, "lte"):
         reason = "only durations up to `value`, itself included, can be good"
         section.refuse("op", f"{quoted(str(op))} is not supported: {reason}; write `lte`")
     text = section.number("value", example=_value_example(section), missing=_VALUE_MISSING)
     if text is None:
-        return None
+        return Good()
     duration = exact_duration_ns(Fraction(text) * SECOND_NS, text)
     if isinstance(duration, str):
         section.refuse("value", f"{duration} (values are seconds: 200 ms is `0.2`)")
-        return None
-    return duration
+        return Good()
+    return Good(duration_lte_ns=duration)
 
 
 def _value_example(section: Section) -> str:

@@ -30,6 +30,8 @@ class Column(IntEnum):
     WEIGHT_SQUARE = 4
     WEIGHT_SQUARE_BAD = 5
     N_UNKNOWN = 6
+    N_UNSURE = 7
+    """Events of which a histogram does not tell whether they were good; they are in N_BAD and weigh 1 each."""
 
 
 COLUMNS = len(Column)

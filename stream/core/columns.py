@@ -9,10 +9,10 @@ Columnar bytes have one codec everywhere: Arrow IPC.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum, IntFlag, StrEnum
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import numpy as np
 import pyarrow as pa
@@ -42,6 +42,17 @@ class Status(IntEnum):
     ERROR = 2
 
 
+class Signal(IntEnum):
+    """What kind of telemetry a row was made of."""
+
+    SPAN = 0
+    EVENT = 1
+    """A flat event."""
+    LOG = 2
+    METRIC = 3
+    """A data point: it travels in `points`, not in rows."""
+
+
 class RowFlag(IntFlag):
     """What a row says of itself beside its values."""
 
@@ -53,6 +64,10 @@ class RowFlag(IntFlag):
     """The adjusted count exceeded 65,536."""
     NEGATIVE_DURATION = 8
     """The end lies before the start: the event counts, its duration does not."""
+    INVALID_UTF8 = 16
+    """A text that was read is no UTF-8: what could not be read of it is U+FFFD."""
+    EXCEPTION = 32
+    """An exception was recorded: a span event or a log record that carries one."""
 
 
 class RejectReason(StrEnum):
@@ -63,9 +78,18 @@ class RejectReason(StrEnum):
     MISSING_FIELD = "missing_field"
     OUT_OF_RANGE = "out_of_range"
     TOO_LARGE = "too_large"
+    TOO_MANY_ITEMS = "too_many_items"
+    TOO_MANY_ATTRIBUTES = "too_many_attributes"
+    TOO_MANY_BUCKETS = "too_many_buckets"
+    VALUE_TOO_LONG = "value_too_long"
+    TOO_DEEP = "too_deep"
+    UNSUPPORTED = "unsupported"
     FUTURE = "future"
     TOO_MANY_SERVICES = "too_many_services"
     TOO_MANY_VERSIONS = "too_many_versions"
+    TOO_MANY_STREAMS = "too_many_streams"
+    SECOND_WRITER = "second_writer"
+    """A metric point overlaps what another writer of the same stream has said."""
 
 
 NO_CODE = -1
@@ -79,9 +103,13 @@ class Rows:
     Shapes: every array has `n` elements. `source` int16 (index into the source table), `offset` int64, `service` and
     `version` int32 (indices into `services`, `versions`), `kind` int8, `status` int8, `code` int16, `error_type` int32
     (index into `error_types`; the empty string for none), `end_ns` int64, `duration_ns` int64 (0 or more),
-    `count` int64 (events in this row), `weight` int64 (adjusted count of the whole row in 2^-16), `flags` uint8.
+    `count` int64 (events in this row), `weight` int64 (adjusted count of the whole row in 2^-16), `flags` uint8,
+    `signal` int8, `severity` int8 (severity number of a log record, 0 for none), `name` int32 (index into `names`: the
+    event name of a log record, the empty string for none), `attributes` int32 (index into `attribute_sets`),
+    `trace_hi` and `trace_lo` int64 (the trace id, big-endian; both 0 for none).
 
-    `services` holds service keys; `versions` holds `service.version`, the empty string for none.
+    `services` holds service keys; `versions` holds `service.version`, the empty string for none. `attribute_sets` holds
+    the allow-listed attributes of a row as canonical JSON (`attributes.canonical`), the empty string for none.
     """
 
     source: Array
@@ -97,9 +125,17 @@ class Rows:
     count: Array
     weight: Array
     flags: Array
+    signal: Array
+    severity: Array
+    name: Array
+    attributes: Array
+    trace_hi: Array
+    trace_lo: Array
     services: tuple[str, ...]
     versions: tuple[str, ...]
     error_types: tuple[str, ...]
+    names: tuple[str, ...]
+    attribute_sets: tuple[str, ...]
 
     DTYPES: ClassVar[Mapping[str, str]] = {
         "source": "int16",
@@ -115,30 +151,43 @@ class Rows:
         "count": "int64",
         "weight": "int64",
         "flags": "uint8",
+        "signal": "int8",
+        "severity": "int8",
+        "name": "int32",
+        "attributes": "int32",
+        "trace_hi": "int64",
+        "trace_lo": "int64",
     }
     DICTIONARIES: ClassVar[Mapping[str, str]] = {
         "service": "services",
         "version": "versions",
         "error_type": "error_types",
+        "name": "names",
+        "attributes": "attribute_sets",
     }
 
     def __len__(self) -> int:
         return len(self.offset)
 
     @classmethod
+    def of(cls, size: int, **columns: Any) -> Self:
+        """Returns `size` rows of the given columns and dictionaries; what is not given is 0, `NO_CODE` or nothing."""
+        blank: dict[str, Any] = {
+            name: np.zeros(size, dtype) for name, dtype in cls.DTYPES.items() if name not in columns
+        }
+        if "code" in blank:
+            blank["code"] -= 1
+        blank |= {words: ("",) for words in cls.DICTIONARIES.values() if words not in columns}
+        return cls(**blank, **columns)
+
+    @classmethod
     def empty(cls) -> Self:
         """Returns no rows."""
-        return cls(
-            **{name: np.empty(0, dtype) for name, dtype in cls.DTYPES.items()},
-            services=(),
-            versions=(),
-            error_types=("",),
-        )
+        return cls.of(0, services=(), versions=())
 
     def take(self, index: Array) -> Self:
         """Returns the rows at `index` (an integer or boolean array) with the same dictionaries."""
-        arrays = {name: getattr(self, name)[index] for name in self.DTYPES}
-        return type(self)(**arrays, services=self.services, versions=self.versions, error_types=self.error_types)
+        return replace(self, **{name: getattr(self, name)[index] for name in self.DTYPES})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -195,13 +244,49 @@ def concat_rows(parts: Sequence[Rows]) -> Rows:
         if name not in Rows.DICTIONARIES:
             columns[name] = np.concatenate([getattr(part, name) for part in parts]).astype(dtype, copy=False)
     for name, dictionary in Rows.DICTIONARIES.items():
-        columns[name], columns[dictionary] = _merge([(getattr(p, name), getattr(p, dictionary)) for p in parts])
+        columns[name], columns[dictionary] = merge_words([(getattr(p, name), getattr(p, dictionary)) for p in parts])
     return Rows(**columns)
 
 
-def _merge(parts: Sequence[tuple[Array, tuple[str, ...]]]) -> tuple[Array, tuple[str, ...]]:
+def take_receipts(receipts: Receipts, index: Array) -> Receipts:
+    """Returns the receipts at `index`, an integer array."""
+    arrays: dict[str, Any] = {name: getattr(receipts, name)[index] for name in Receipts.DTYPES}
+    return Receipts(
+        **arrays,
+        reasons=receipts.reasons,
+        digests=tuple(receipts.digests[at] for at in index.tolist()),
+        details=tuple(receipts.details[at] for at in index.tolist()),
+    )
+
+
+def concat_receipts(parts: Sequence[Receipts]) -> Receipts:
+    """Returns all receipts of `parts`, in order, with one dictionary of reasons."""
+    if len(parts) == 1:
+        return parts[0]
+    reasons: dict[str, int] = {"": 0}
+    columns: dict[str, list[Array]] = {name: [np.empty(0, dtype)] for name, dtype in Receipts.DTYPES.items()}
+    for part in parts:
+        lookup = np.array([reasons.setdefault(reason, len(reasons)) for reason in part.reasons], "int16")
+        for name in Receipts.DTYPES:
+            values = getattr(part, name)
+            columns[name].append(lookup[values] if name == "reason" and len(lookup) else values)
+    arrays: dict[str, Any] = {
+        name: np.concatenate(columns[name]).astype(dtype, copy=False) for name, dtype in Receipts.DTYPES.items()
+    }
+    return Receipts(
+        **arrays,
+        reasons=tuple(reasons),
+        digests=tuple(digest for part in parts for digest in part.digests),
+        details=tuple(detail for part in parts for detail in part.details),
+    )
+
+
+Word = TypeVar("Word", bound=Hashable)
+
+
+def merge_words(parts: Sequence[tuple[Array, tuple[Word, ...]]]) -> tuple[Array, tuple[Word, ...]]:
     """Returns indices into one dictionary that unites those of the parts, in order of first appearance."""
-    union: dict[str, int] = {}
+    union: dict[Word, int] = {}
     merged = []
     for index, words in parts:
         lookup = np.array([union.setdefault(word, len(union)) for word in words], "int32")
@@ -210,10 +295,18 @@ def _merge(parts: Sequence[tuple[Array, tuple[str, ...]]]) -> tuple[Array, tuple
 
 
 def encode_rows(rows: Rows) -> bytes:
-    """Returns the rows as an Arrow IPC stream; dictionaries keep only the words that the rows use."""
+    """Returns the rows as an Arrow IPC stream.
+
+    Dictionaries keep only the words that the rows use. A column that most rows have no use for is left out where it
+    holds nothing.
+    """
     arrays: dict[str, pa.Array] = {}
     for name in Rows.DTYPES:
         values = getattr(rows, name)
+        if name in _LEFT_OUT_WHEN_BLANK and not values.any():
+            words = getattr(rows, Rows.DICTIONARIES[name])[:1] if name in Rows.DICTIONARIES else ("",)
+            if words in ((), ("",)):
+                continue
         if name in Rows.DICTIONARIES:
             words = getattr(rows, Rows.DICTIONARIES[name])
             used, codes = np.unique(values, return_inverse=True)
@@ -231,15 +324,15 @@ def decode_rows(data: bytes | memoryview) -> Rows:
     Raises:
         DecodeError: When the bytes are no such stream.
     """
-    batch = decode_table(data, _ROWS_SCHEMA)
+    batch = decode_table(data, _ROWS_SCHEMA, _LEFT_OUT_WHEN_BLANK)
     columns: dict[str, Any] = {}
-    for name, dtype in Rows.DTYPES.items():
-        column = batch.column(name)
+    for name in batch.schema.names:
+        column, dtype = batch.column(name), Rows.DTYPES[name]
         if name in Rows.DICTIONARIES:
             columns[Rows.DICTIONARIES[name]] = tuple(column.dictionary.to_pylist())
             column = column.indices
         columns[name] = column.to_numpy(zero_copy_only=False).astype(dtype, copy=False)
-    return Rows(**columns)
+    return Rows.of(len(batch), **columns)
 
 
 def encode_receipts(receipts: Receipts) -> bytes:
@@ -284,8 +377,13 @@ def encode_table(arrays: Mapping[str, pa.Array]) -> bytes:
     return bytes(sink.getvalue())
 
 
-def decode_table(data: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
+def decode_table(data: bytes | memoryview, schema: pa.Schema, optional: frozenset[str] = frozenset()) -> pa.RecordBatch:
     """Returns the one record batch of an Arrow IPC stream, checked: its schema, and every index and offset in it.
+
+    Args:
+        data: The stream.
+        schema: Its columns, in order.
+        optional: Of these, the columns that may be missing.
 
     Raises:
         DecodeError: When the bytes are no such stream.
@@ -294,16 +392,18 @@ def decode_table(data: bytes | memoryview, schema: pa.Schema) -> pa.RecordBatch:
         with pa.ipc.open_stream(pa.py_buffer(data)) as reader:
             batch = reader.read_next_batch()
         batch.validate(full=True)  # unchecked indices would read outside the buffers
-        _check_schema(batch, schema)
+        _check_schema(batch, schema, optional)
     except (pa.ArrowException, StopIteration, OSError, ValueError) as error:
         raise DecodeError("corrupt_columns", f"not an Arrow IPC stream with a record batch: {error}") from error
     return batch
 
 
-def _check_schema(batch: pa.RecordBatch, schema: pa.Schema) -> None:
-    if not batch.schema.equals(schema):
+def _check_schema(batch: pa.RecordBatch, schema: pa.Schema, optional: frozenset[str]) -> None:
+    present = set(batch.schema.names)
+    expected = pa.schema([field for field in schema if field.name in present or field.name not in optional])
+    if not batch.schema.equals(expected):
         raise DecodeError("corrupt_columns", f"columns are not the expected ones: {schema.names}")
-    for name, column in zip(schema.names, batch.columns, strict=True):
+    for name, column in zip(expected.names, batch.columns, strict=True):
         if name not in _NULLABLE and (column.null_count or _has_null_words(column)):
             raise DecodeError("corrupt_columns", f"column {name} has nulls")
 
@@ -313,6 +413,8 @@ def _has_null_words(column: pa.Array) -> bool:
 
 
 _NULLABLE = ("digest", "detail")
+
+_LEFT_OUT_WHEN_BLANK = frozenset(("signal", "severity", "name", "attributes", "trace_hi", "trace_lo"))
 
 
 WORDS = pa.dictionary(pa.int32(), pa.string())

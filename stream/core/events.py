@@ -15,7 +15,7 @@ import orjson
 from stream.core.certificate.issuance import ALPHA, Assessment
 from stream.core.certificate.lifecycle import FIXES, CertificateState, Reason, Trigger
 from stream.core.slo.burn_rate import AlertState, BurnRule, duration
-from stream.core.slo.sli import Budget, Sli
+from stream.core.slo.sli import Budget, Sli, bound_to_add
 from stream.core.slo.spec import Objective
 from stream.core.units import MINUTE_NS, SECOND_NS
 
@@ -188,6 +188,7 @@ def _sli(event: SliEvent) -> Rendered:
             "sampling_unknown": event.window_sli.n_unknown > 0 and not o.sampling_none,
             "catching_up": event.catching_up,
             "gap": event.gap,
+            "inexact": event.window_sli.n_unsure > 0,
         },
     }
     return _cloud_event(event.context, "sli", "sli.v1", o.service, f"{window}.{event.revision}", minute_end_ns, data)
@@ -241,7 +242,7 @@ def _certificate(event: CertificateEvent) -> Rendered:
         "policy": event.policy,
         "evidence_since": _time(event.evidence_minute * MINUTE_NS),
         "evidence_until": _time((event.minute + 1) * MINUTE_NS),
-        "reasons": [{"reason": r, "explanation": FIXES[r]} for r in event.reasons],
+        "reasons": [{"reason": r, "explanation": _fix(r, event.assessments)} for r in event.reasons],
         "objectives": [_assessment(a) for a in event.assessments],
         "issued_at": _time(event.issued_ns),
         "valid_until": _time(event.expires_ns),
@@ -257,6 +258,13 @@ def _certificate(event: CertificateEvent) -> Rendered:
     )
 
 
+def _fix(reason: Reason, assessments: tuple[Assessment, ...]) -> str:
+    if reason is not Reason.INEXACT:
+        return FIXES[reason]
+    inexact = [a.objective for a in assessments if a.n_unsure and a.objective.duration_lte_ns]
+    return " ".join([FIXES[reason], *(bound_to_add(objective) for objective in inexact)])
+
+
 def _assessment(a: Assessment) -> dict[str, Any]:
     return {
         "objective": a.objective.name,
@@ -264,6 +272,7 @@ def _assessment(a: Assessment) -> dict[str, Any]:
         "objective_digest": a.objective.digest,
         "n": a.n,
         "n_bad": a.n_bad,
+        "n_unsure": a.n_unsure,
         "log_e_value": _finite(a.log_e),
         "log_threshold": a.log_threshold,
         "decided": a.needs_events == 0,
@@ -350,6 +359,8 @@ def _stretch(s: Sli, start_minute: int, length_minutes: int) -> dict[str, Any]:
         "total": s.total,
         "ratio": s.ratio,
         "interval_95": s.interval,
+        "n_unsure": s.n_unsure,
+        "ratio_upper": s.ratio_upper,
     }
 
 

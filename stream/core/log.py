@@ -21,11 +21,14 @@ from stream.core.columns import (
     encode_rows,
 )
 from stream.core.errors import DecodeError, IncompatibleError
+from stream.core.fingerprints import Fingerprints, decode_fingerprints, encode_fingerprints
+from stream.core.points import Points, decode_points, encode_points
 
 MAGIC = b"QMAL"
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no points and no fingerprints, and rows with fewer columns; this version reads it, too."""
 _PREFIX = struct.Struct("<4sHI")
-_SECTIONS = ("config", "rows", "receipts", "progress")
+_SECTIONS = ("config", "fingerprints", "rows", "points", "receipts", "progress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,6 +101,7 @@ class LogRecord:
         sequence: Counts the records of this incarnation at this destination, from 0.
         config_version: Version of the configuration under which the rows were decoded.
         sources: What is covered of each source; rows, receipts and progress refer to it by index.
+        fingerprints: Of the messages that rows and points came from, where repeated ones are looked for.
         config: Body of configuration `config_version`, where this record is the first to need it.
     """
 
@@ -108,7 +112,9 @@ class LogRecord:
     config_version: int
     sources: tuple[SourceRange, ...]
     config: bytes | None = None
+    fingerprints: Fingerprints | None = None
     rows: Rows | None = None
+    points: Points | None = None
     receipts: Receipts | None = None
     progress: Progress | None = None
 
@@ -118,8 +124,12 @@ def encode_record(record: LogRecord) -> bytes:
     bodies: dict[str, bytes] = {}
     if record.config is not None:
         bodies["config"] = record.config
+    if record.fingerprints is not None and len(record.fingerprints):
+        bodies["fingerprints"] = encode_fingerprints(record.fingerprints)
     if record.rows is not None and len(record.rows):
         bodies["rows"] = encode_rows(record.rows)
+    if record.points is not None and len(record.points):
+        bodies["points"] = encode_points(record.points)
     if record.receipts is not None and len(record.receipts):
         bodies["receipts"] = encode_receipts(record.receipts)
     if record.progress is not None:
@@ -173,7 +183,9 @@ def _decode_sections(header: dict[str, Any], view: memoryview, position: int) ->
         config_version=header["config_version"],
         sources=tuple(_source_range(*entry) for entry in header["sources"]),
         config=bytes(bodies["config"]) if "config" in bodies else None,
+        fingerprints=decode_fingerprints(bodies["fingerprints"]) if "fingerprints" in bodies else None,
         rows=decode_rows(bodies["rows"]) if "rows" in bodies else None,
+        points=decode_points(bodies["points"]) if "points" in bodies else None,
         receipts=decode_receipts(bodies["receipts"]) if "receipts" in bodies else None,
         progress=_progress(orjson.loads(bodies["progress"])) if "progress" in bodies else None,
     )
@@ -185,9 +197,10 @@ def _header(data: bytes) -> tuple[dict[str, Any], int]:
     magic, version, length = _PREFIX.unpack_from(data)
     if magic != MAGIC:
         raise DecodeError("corrupt_record", f"a log record starts with {MAGIC!r}, this one with {magic!r}")
-    if version != FORMAT:
+    if version not in (FORMAT - 1, FORMAT):
         raise IncompatibleError(
-            f"the log record has format {version}, this version reads {FORMAT}; run the version that wrote it"
+            f"the log record has format {version}, this version reads {FORMAT - 1} and {FORMAT}; run the version that "
+            "wrote it"
         )
     end = _PREFIX.size + length
     try:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from stream.core.errors import ConfigError, IncompatibleError
 from stream.core.slo.spec import Bundle, decode_bundle
-from stream.ingest.cycle import Configuration
+from stream.ingest.routing import Configuration
 from stream.kafka.clients import Consumer, ConsumerRecord, TopicPartition
 from stream.kafka.topic_ids import TopicInfo, describe
 

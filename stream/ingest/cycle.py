@@ -1,24 +1,25 @@
-"""One cycle of the ingest, without Kafka and without a clock: messages in, a log record per destination out.
+"""One cycle of the ingest, without Kafka and without a clock.
 
 The order of use: `pieces` cuts what was fetched at message boundaries, `decode_piece` makes columns of each,
-a `Cycle` collects them until it is full, `Router.route` makes the records. A record says of each source which
-offsets it covers: every row and receipt of [first offset of the session, next offset) for its destination is
-in it or in an earlier record of the session.
+a `Cycle` collects them until it is full, `routing.Router` makes a log record per destination of it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from dataclasses import dataclass, replace
+from typing import Self
 
 import numpy as np
 
-from stream.core.columns import Array, Receipts, RejectReason, Rows, concat_rows
-from stream.core.errors import IncompatibleError
-from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange
-from stream.core.otlp import Decoded, Message, flat, protobuf
-from stream.core.service_key import murmur2, partition_of
+from stream.core.columns import Receipts, RejectReason, Rows, take_receipts
+from stream.core.fingerprints import FINGERPRINT_BYTES
+from stream.core.log import LostRange, Progress, SourceProgress, SourceRange
+from stream.core.otlp import Decoded, Messages, concat_decoded
+from stream.core.points import Points
+from stream.core.service_key import murmur2
+from stream.ingest.refused import decoded_refusals
+from stream.kafka.batches import RefusedBatch
 
 CYCLE_ROWS_MAX = 65_536
 CYCLE_BYTES_MAX = 4 << 20
@@ -31,14 +32,13 @@ PIECE_BYTES = 512 << 10
 PIECE_MESSAGES = 4096
 """Messages are decoded in pieces of this size: large enough for columns to pay, small beside a cycle."""
 
-_SERVICES_REMEMBERED = 100_000
 _ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in Rows.DTYPES.values())
+_POINT_BYTES = sum(np.dtype(dtype).itemsize for dtype in Points.DTYPES.values()) + 4
+_PRINT_BYTES = FINGERPRINT_BYTES + 10
 _RECEIPT_BYTES = sum(np.dtype(dtype).itemsize for dtype in Receipts.DTYPES.values()) + 8
 
-Decode = Callable[[Sequence[Message]], Decoded]
-
-DECODERS: Mapping[str, Decode] = {"otlp_proto": protobuf.decode, "flat": flat.decode}
-"""The decoder of each encoding that a topic may be declared to have."""
+Decode = Callable[[Messages], Decoded]
+"""Decodes the messages of sources that are written alike."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,6 +84,8 @@ class Session:
             assert self.next_offset <= offsets[0] <= offsets[-1] < fetched.next_offset, (self, offsets)
         assert self.next_offset <= fetched.next_offset, (self, fetched.next_offset)
         times = fetched.times_ns
+        if fetched.refused is not None and fetched.refused.time_ns is not None:
+            times = [fetched.refused.time_ns]
         began_ns, until_ns = self.began_ns, self.until_ns
         if times:
             began_ns = times[0] if began_ns is None else began_ns
@@ -101,6 +103,7 @@ class Fetched:
         times_ns: Their record timestamps.
         values: Their bodies, None for a tombstone.
         next_offset: Where reading goes on: at least the last offset + 1.
+        refused: A batch that the consumer stepped over; then there are no messages.
     """
 
     source: int
@@ -108,6 +111,7 @@ class Fetched:
     times_ns: Sequence[int]
     values: Sequence[bytes | None]
     next_offset: int
+    refused: RefusedBatch | None = None
 
     def cut(self, start: int, stop: int) -> Fetched:
         """Returns the messages [start, stop); the last part takes the offsets behind its last message too."""
@@ -118,6 +122,7 @@ class Fetched:
             times_ns=self.times_ns[start:stop],
             values=self.values[start:stop],
             next_offset=self.next_offset if last else self.offsets[stop - 1] + 1,
+            refused=self.refused,
         )
 
 
@@ -150,39 +155,31 @@ def pieces(
         yield tuple(piece)
 
 
-def decode_cycle(piece: Sequence[Fetched], encodings: Sequence[str]) -> Decoded:
-    """Returns the rows and receipts of all messages, decoded as the configuration says of their topics.
+def decode_cycle(piece: Sequence[Fetched], decoders: Sequence[Decode]) -> Decoded:
+    """Returns the columns of all messages.
 
     Args:
         piece: Messages, per source in order.
-        encodings: The encoding of each source, by its index.
-
-    Raises:
-        IncompatibleError: An encoding is unknown to this version.
+        decoders: The decoder of each source, by its index; sources with the same one are decoded together.
     """
-    by_encoding: dict[str, list[Message]] = {}
+    alike: dict[Decode, list[Fetched]] = {}
     for part in piece:
-        messages = by_encoding.setdefault(encodings[part.source], [])
-        messages.extend(
-            Message(source=part.source, offset=offset, value=value)
-            for offset, value in zip(part.offsets, part.values, strict=True)
-        )
-    decoded = [_decoder(encoding)(messages) for encoding, messages in by_encoding.items() if messages]
-    return concat_decoded(decoded)
+        if part.values:
+            alike.setdefault(decoders[part.source], []).append(part)
+    return concat_decoded([decode(_messages(parts)) for decode, parts in alike.items()])
 
 
-def _decoder(encoding: str) -> Decode:
-    if encoding not in DECODERS:
-        raise IncompatibleError(
-            f"the configuration declares a topic with encoding {encoding!r}; this version reads "
-            f"{', '.join(sorted(DECODERS))}: upgrade it, or declare another encoding"
-        )
-    return DECODERS[encoding]
+def _messages(parts: Sequence[Fetched]) -> Messages:
+    return Messages(
+        source=np.repeat(np.array([part.source for part in parts], "int16"), [len(part.values) for part in parts]),
+        offset=np.concatenate([np.array(part.offsets, "int64") for part in parts]),
+        values=[value for part in parts for value in part.values],
+    )
 
 
 def decode_piece(
     piece: Piece,
-    encodings: Sequence[str],
+    decoders: Sequence[Decode],
     *,
     bytes_max: int = CYCLE_BYTES_MAX,
     message_bytes_max: int = MESSAGE_COLUMNS_BYTES_MAX,
@@ -191,16 +188,22 @@ def decode_piece(
 
     A single message that no record could hold is refused: its items are rejected as too large.
     """
-    decoded = decode_cycle(piece, encodings)
+    decoded = decode_cycle(piece, decoders)
     size = column_bytes(decoded)
     messages = sum(len(part.values) for part in piece)
     if size > bytes_max and messages > 1:
         for half in pieces(piece, bytes_max=1 << 62, messages_max=(messages + 1) // 2):
-            yield from decode_piece(half, encodings, bytes_max=bytes_max, message_bytes_max=message_bytes_max)
+            yield from decode_piece(half, decoders, bytes_max=bytes_max, message_bytes_max=message_bytes_max)
     elif size > message_bytes_max:
-        yield piece, _refused(decoded, size, message_bytes_max)
+        yield piece, _with_refusals(piece, _refused(decoded, size, message_bytes_max))
     else:
-        yield piece, decoded
+        yield piece, _with_refusals(piece, decoded)
+
+
+def _with_refusals(piece: Piece, decoded: Decoded) -> Decoded:
+    """Returns the columns with the receipts of the batches that were stepped over."""
+    found = [(part.source, part.refused) for part in piece if part.refused is not None]
+    return concat_decoded([decoded, decoded_refusals(found)]) if found else decoded
 
 
 def _refused(decoded: Decoded, size: int, limit: int) -> Decoded:
@@ -208,7 +211,7 @@ def _refused(decoded: Decoded, size: int, limit: int) -> Decoded:
     receipts = decoded.receipts
     items = int(receipts.items.sum())
     first = replace(
-        _take_receipts(receipts, np.zeros(1, "int64")),
+        take_receipts(receipts, np.zeros(1, "int64")),
         items=np.array([items], "int64"),
         rejected=np.array([items], "int64"),
         reason=np.array([1], "int16"),
@@ -216,30 +219,28 @@ def _refused(decoded: Decoded, size: int, limit: int) -> Decoded:
         digests=(next((digest for digest in receipts.digests if digest), None),),
         details=(f"its rows take {size} bytes, a log record holds {limit}; send fewer items in a message",),
     )
-    return Decoded(rows=Rows.empty(), receipts=first)
+    return Decoded(rows=Rows.empty(), points=Points.empty(), receipts=first)
 
 
 def column_bytes(decoded: Decoded) -> int:
     """Returns an upper bound of the bytes of these columns in one log record, but for its fixed headers."""
-    rows, receipts = decoded.rows, decoded.receipts
-    words = (*rows.services, *rows.versions, *rows.error_types, *receipts.reasons)
+    rows, points, receipts = decoded.rows, decoded.points, decoded.receipts
+    words = [word for name in rows.DICTIONARIES.values() for word in getattr(rows, name)]
+    words += [word for name in points.DICTIONARIES.values() for word in getattr(points, name)]
+    words += receipts.reasons
     blobs = sum(len(digest) for digest in receipts.digests if digest)
     texts = sum(len(detail.encode()) for detail in receipts.details if detail)
     return (
         _ROW_BYTES * len(rows)
+        + _POINT_BYTES * len(points)
+        + 8 * len(points.buckets)
+        + sum(8 * len(bounds) for bounds in points.bounds_sets)
         + sum(len(word.encode()) + 4 for word in words)
         + _RECEIPT_BYTES * len(receipts)
+        + _PRINT_BYTES * len(decoded.fingerprints)
         + blobs
         + texts
     )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Configuration:
-    """A bundle as the ingest forwards it: its version, its bytes."""
-
-    version: int
-    body: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -248,14 +249,15 @@ class Cycle:
 
     Args:
         sessions: All sources of the process, as far as they were read at the end of the cycle.
-        parts: Rows and receipts; their sources are indices into `sessions`.
+        parts: Columns; their sources are indices into `sessions`.
+        items: Rows and points.
         touched: The sources that were read on in this cycle.
     """
 
     sessions: tuple[Session, ...]
     parts: tuple[Decoded, ...] = ()
     touched: frozenset[int] = frozenset()
-    rows: int = 0
+    items: int = 0
     messages: int = 0
     bytes: int = 0
 
@@ -263,7 +265,8 @@ class Cycle:
         """Returns whether the cycle stays within its limits; an empty one takes any piece."""
         if not self.parts:
             return True
-        return self.rows + len(decoded.rows) <= CYCLE_ROWS_MAX and self.bytes + column_bytes(decoded) <= CYCLE_BYTES_MAX
+        items = self.items + len(decoded.rows) + len(decoded.points)
+        return items <= CYCLE_ROWS_MAX and self.bytes + column_bytes(decoded) <= CYCLE_BYTES_MAX
 
     def added(self, piece: Piece, decoded: Decoded) -> Self:
         """Returns the cycle with one more decoded piece."""
@@ -275,7 +278,7 @@ class Cycle:
             sessions=tuple(sessions),
             parts=(*self.parts, decoded),
             touched=self.touched | {part.source for part in piece},
-            rows=self.rows + len(decoded.rows),
+            items=self.items + len(decoded.rows) + len(decoded.points),
             messages=self.messages + sum(len(part.values) for part in piece),
             bytes=self.bytes + column_bytes(decoded),
         )
@@ -327,160 +330,4 @@ def is_news(sessions: Sequence[Session], at_end: Collection[int], reported: Prog
         or (session.began_ns is not None and known[source].began_ns is None)
         or (source in at_end and not known[source].at_end)
         for source, session in enumerate(sessions)
-    )
-
-
-@dataclass(slots=True)
-class Sequences:
-    """Counts the records of one incarnation at each destination, from 0."""
-
-    following: dict[int, int] = field(default_factory=dict)
-
-    def take(self, destination: int) -> int:
-        """Returns the next sequence number at `destination` and counts it as used."""
-        sequence = self.following.get(destination, 0)
-        self.following[destination] = sequence + 1
-        return sequence
-
-
-class Router:
-    """Makes the log records of one incarnation. Its state: sequences, configurations sent, known partitions.
-
-    Args:
-        generation: Pipeline generation.
-        partitions: P, partitions of the shuffle log.
-        incarnation: Unique per process start.
-    """
-
-    def __init__(self, *, generation: str, partitions: int, incarnation: str) -> None:
-        assert 0 < partitions <= np.iinfo(np.int16).max, partitions
-        self.generation = generation
-        self.partitions = partitions
-        self.incarnation = incarnation
-        self.sequences = Sequences()
-        self.config_sent: dict[int, int] = {}
-        self._partition_of: dict[str, int] = {}
-
-    def route(self, cycle: Cycle, config: Configuration, progress: Progress | None = None) -> dict[int, LogRecord]:
-        """Returns the cycle's record of each destination that gets one; each must be sent, and none twice.
-
-        With progress every partition gets a record. The first record of a configuration version at a
-        destination carries its body.
-
-        Args:
-            cycle: What was read.
-            config: The configuration under which it was decoded.
-            progress: The reading positions at the end of this cycle, where they are due.
-        """
-        listed = range(len(cycle.sessions)) if progress is not None else sorted(cycle.touched)
-        decoded = _renumbered(concat_decoded(cycle.parts), listed, len(cycle.sessions))
-        sources = tuple(cycle.sessions[source].covered() for source in listed)
-        rows = _rows_by_destination(decoded.rows, self._destinations(decoded.rows.services), self.partitions)
-        homes = np.array([cycle.sessions[source].home(self.partitions) for source in listed], "int16")
-        receipts = _receipts_by_destination(decoded.receipts, homes)
-        destinations = range(self.partitions) if progress is not None else sorted({*rows, *receipts})
-        return {
-            destination: LogRecord(
-                generation=self.generation,
-                partitions=self.partitions,
-                incarnation=self.incarnation,
-                sequence=self.sequences.take(destination),
-                config_version=config.version,
-                sources=sources,
-                config=self._config_for(destination, config),
-                rows=rows.get(destination),
-                receipts=receipts.get(destination),
-                progress=progress,
-            )
-            for destination in destinations
-        }
-
-    def _config_for(self, destination: int, config: Configuration) -> bytes | None:
-        if self.config_sent.get(destination) == config.version:
-            return None
-        self.config_sent[destination] = config.version
-        return config.body
-
-    def _destinations(self, services: Sequence[str]) -> Array:
-        """Returns the destination of each service key; each key is hashed once."""
-        known = self._partition_of
-        if len(known) > _SERVICES_REMEMBERED:
-            known.clear()  # the names come from outside: memory must not grow with them
-        for service in services:
-            if service not in known:
-                known[service] = partition_of(service, self.partitions)
-        return np.array([known[service] for service in services], "int16")
-
-
-def _renumbered(decoded: Decoded, listed: Sequence[int], sessions: int) -> Decoded:
-    """Returns the columns with their sources as indices into the record's table."""
-    if len(listed) == sessions:
-        return decoded
-    table = np.full(sessions, -1, "int16")
-    table[np.array(listed, "int64")] = np.arange(len(listed), dtype="int16")
-    rows = replace(decoded.rows, source=table[decoded.rows.source])
-    receipts = replace(decoded.receipts, source=table[decoded.receipts.source])
-    assert (rows.source >= 0).all(), "rows of a source that was not read"
-    assert (receipts.source >= 0).all(), "receipts of a source that was not read"
-    return Decoded(rows=rows, receipts=receipts)
-
-
-def _rows_by_destination(rows: Rows, of_service: Array, partitions: int) -> dict[int, Rows]:
-    if not len(rows):
-        return {}
-    destination = of_service[rows.service]
-    order = np.argsort(destination, kind="stable")  # radix sort for int16; keeps the offsets' order
-    arrays = {name: getattr(rows, name)[order] for name in Rows.DTYPES}
-    bounds = np.searchsorted(destination[order], np.arange(partitions + 1))
-    return {
-        at: replace(rows, **{name: array[bounds[at] : bounds[at + 1]] for name, array in arrays.items()})
-        for at in range(partitions)
-        if bounds[at] < bounds[at + 1]
-    }
-
-
-def _receipts_by_destination(receipts: Receipts, homes: Array) -> dict[int, Receipts]:
-    if not len(receipts):
-        return {}
-    home = homes[receipts.source]
-    return {int(at): _take_receipts(receipts, np.flatnonzero(home == at)) for at in np.unique(home)}
-
-
-def _take_receipts(receipts: Receipts, index: Array) -> Receipts:
-    arrays: dict[str, Any] = {name: getattr(receipts, name)[index] for name in Receipts.DTYPES}
-    return Receipts(
-        **arrays,
-        reasons=receipts.reasons,
-        digests=tuple(receipts.digests[at] for at in index.tolist()),
-        details=tuple(receipts.details[at] for at in index.tolist()),
-    )
-
-
-def concat_decoded(parts: Sequence[Decoded]) -> Decoded:
-    """Returns all rows and receipts of `parts`, in order."""
-    return Decoded(
-        rows=concat_rows([part.rows for part in parts]),
-        receipts=concat_receipts([part.receipts for part in parts]),
-    )
-
-
-def concat_receipts(parts: Sequence[Receipts]) -> Receipts:
-    """Returns all receipts of `parts`, in order, with one dictionary of reasons."""
-    if len(parts) == 1:
-        return parts[0]
-    reasons: dict[str, int] = {"": 0}
-    columns: dict[str, list[Array]] = {name: [np.empty(0, dtype)] for name, dtype in Receipts.DTYPES.items()}
-    for part in parts:
-        lookup = np.array([reasons.setdefault(reason, len(reasons)) for reason in part.reasons], "int16")
-        for name in Receipts.DTYPES:
-            values = getattr(part, name)
-            columns[name].append(lookup[values] if name == "reason" and len(lookup) else values)
-    arrays: dict[str, Any] = {
-        name: np.concatenate(columns[name]).astype(dtype, copy=False) for name, dtype in Receipts.DTYPES.items()
-    }
-    return Receipts(
-        **arrays,
-        reasons=tuple(reasons),
-        digests=tuple(digest for part in parts for digest in part.digests),
-        details=tuple(detail for part in parts for detail in part.details),
     )

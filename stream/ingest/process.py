@@ -1,51 +1,27 @@
-"""The ingest process: fetch, decode, route, send, wait for every acknowledgement, commit; in order.
-
-A cycle ends when it is full, after half a second, or when progress is due. One record per destination and
-cycle, all acknowledged, then the offsets are committed; any failed send ends the process, because the client
-would send later records before we heard of the lost one.
-"""
+"""The ingest as a process: its clients, its signals, its end. What it does in between is `loop`."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import gc
 import logging
 import os
 import signal
-import time
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, UnavailableError
-from stream.core.log import LostRange, Progress
 from stream.ingest.configuration import ConfigurationReader, check_shuffle, existing_sources
-from stream.ingest.cycle import (
-    Cycle,
-    Fetched,
-    Router,
-    Session,
-    decode_piece,
-    is_news,
-    pieces,
-    progress_of,
-    sources_at_end,
-)
-from stream.ingest.shuffle import ACKNOWLEDGED_S, Hook, IngestStats, ShuffleLog
-from stream.ingest.sources import Assignment, Sources, Start, commit
+from stream.ingest.loop import IngestLoop, IngestOptions
+from stream.ingest.routing import Router
+from stream.ingest.shuffle import Hook, IngestStats, ShuffleLog
+from stream.ingest.sources import Assignment, Sources
 from stream.kafka.clients import (
-    LOST_MEMBERSHIP,
     Consumer,
-    ConsumerRecord,
-    IllegalStateError,
     KafkaError,
-    NoOffsetForPartitionError,
-    OffsetOutOfRangeError,
     Producer,
-    TopicPartition,
     assigned_reader,
     ingest_consumer,
     ingest_producer,
@@ -58,32 +34,8 @@ LOG = logging.getLogger(__name__)
 
 
 _FINISH_S = 3.0
+_GC_ALLOCATIONS = 100_000
 _LEAVE_S = 1.5
-_FETCH_MESSAGES = 16_384
-_REBALANCE_POLL_S = 0.2
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class IngestOptions:
-    """What an ingest process is told.
-
-    Args:
-        bootstrap: `HOST:PORT[,HOST:PORT…]`.
-        prefix: What our topics' names begin with.
-        group: The consumer group; None stands for `<prefix>ingest`.
-        start: Where to begin in a source partition that the group has never committed.
-        create_time: The shuffle topic has CreateTime: records carry the highest source timestamp read so far.
-        cycle_s: A cycle that holds something is sent after this time.
-        progress_s: Reading positions go to every partition this often.
-    """
-
-    bootstrap: str
-    prefix: str = "qma."
-    group: str | None = None
-    start: Start = "earliest"
-    create_time: bool = False
-    cycle_s: float = 0.5
-    progress_s: float = 1.0
 
 
 async def run_ingest(
@@ -144,12 +96,14 @@ async def _work(
     clients.append(producer := await ingest_producer(options.bootstrap))
     assignment = Assignment()
     group = options.group or f"{options.prefix}ingest"
-    consumer = await ingest_consumer(options.bootstrap, group, sorted(topics), listener=assignment)
+    consumer = await ingest_consumer(
+        options.bootstrap, group, sorted(topics), listener=assignment, batch_bytes_max=options.batch_bytes_max
+    )
     clients.append(consumer)
     incarnation = uuid.uuid4().hex
     sources = Sources(consumer, observer, assignment, incarnation=incarnation, start=options.start, topics=topics)
     LOG.info("incarnation %s reads %s as a member of %s", incarnation, ", ".join(topics), group)
-    ingest = _Ingest(
+    ingest = IngestLoop(
         options=options,
         stats=stats,
         consumer=consumer,
@@ -175,273 +129,6 @@ async def _first_of(*works: Coroutine[Any, Any, None]) -> None:
         await asyncio.wait(tasks)
 
 
-class _Ingest:
-    """The loop. State: the cycle being filled, what was last reported, and the assignment both belong to."""
-
-    def __init__(
-        self,
-        *,
-        options: IngestOptions,
-        stats: IngestStats,
-        consumer: Consumer,
-        assignment: Assignment,
-        sources: Sources,
-        configurations: ConfigurationReader,
-        router: Router,
-        log: ShuffleLog,
-    ) -> None:
-        self._options = options
-        self._stats = stats
-        self._consumer = consumer
-        self._assignment = assignment
-        self._sources = sources
-        self._configurations = configurations
-        self._router = router
-        self._log = log
-        self._applied = configurations.newest
-        self._subscribed = frozenset(sources.topics)
-        self._begun_at = -1
-        self._cycle = Cycle(sessions=())
-        self._cycle_began_s = 0.0
-        self._progress_due_s = 0.0
-        self._lost: tuple[LostRange, ...] = ()
-        self._reported: Progress | None = None
-        self._ends: asyncio.Future[dict[int, int]] | None = None
-
-    async def run(self, stopping: asyncio.Event) -> None:
-        """Runs cycles until `stopping` is set, and finishes the one begun."""
-        try:
-            await self._run(stopping)
-        finally:
-            self._forget_ends()
-
-    async def _run(self, stopping: asyncio.Event) -> None:
-        while not stopping.is_set():
-            if not self._owns_what_it_reads():
-                await self._begin()
-                continue
-            if not self._cycle.touched:
-                self._adopt_newest()
-            await self._take(await self._fetch(), stopping)
-            if self._owns_what_it_reads() and self._is_due():
-                await self._finish()
-        if self._owns_what_it_reads() and (self._cycle.touched or self._lost):
-            await self._finish()
-
-    def _owns_what_it_reads(self) -> bool:
-        return self._begun_at == self._assignment.changes
-
-    async def _begin(self) -> None:
-        """Drops what was read under an earlier assignment and begins new sessions."""
-        changes = self._assignment.changes
-        sessions = await self._sources.begin()
-        if sessions is None:
-            # Only who asks for messages takes part in a rebalance. What comes is dropped: sessions seek.
-            with contextlib.suppress(NoOffsetForPartitionError, OffsetOutOfRangeError):
-                await self._consumer.getmany(timeout_ms=int(_REBALANCE_POLL_S * 1000))
-            await asyncio.sleep(0)
-            return
-        if changes != self._assignment.changes:
-            return
-        self._begun_at = changes
-        self._lost, self._reported, self._progress_due_s = (), None, 0.0
-        self._forget_ends()
-        self._stats.lag = {}
-        LOG.info("reads %d source partitions", len(sessions))
-        self._stats.caught_up = not sessions
-        self._new_cycle(sessions)
-
-    def _new_cycle(self, sessions: tuple[Session, ...]) -> None:
-        self._cycle = Cycle(sessions=sessions)
-        self._cycle_began_s = time.monotonic()
-
-    def _adopt_newest(self) -> None:
-        """Goes over to the newest configuration, between cycles: each is decoded under one version.
-
-        Topics that it names but that do not exist are waited for: every cycle looks for them.
-        """
-        self._applied = self._configurations.newest
-        wanted = {source.topic for source in self._applied.bundle.sources}
-        readable = frozenset(wanted & self._sources.topics.keys())
-        if readable == self._subscribed:
-            return
-        if not readable:
-            raise UnavailableError(
-                f"none of the sources in configuration {self._applied.configuration.version} exists: "
-                f"{', '.join(sorted(wanted)) or 'it names none'}; this process ends, the next waits for one"
-            )
-        LOG.info("sources are now %s", ", ".join(sorted(readable)))
-        self._subscribed = readable
-        self._assignment.renounce()
-        self._consumer.subscribe(sorted(readable), listener=self._assignment)
-
-    async def _fetch(self) -> list[Fetched]:
-        """Returns the next messages; nothing when the assignment changed meanwhile."""
-        try:
-            read = await self._consumer.getmany(timeout_ms=self._wait_ms(), max_records=_FETCH_MESSAGES)
-        except OffsetOutOfRangeError as error:
-            await self._recover(error)
-            return []
-        except NoOffsetForPartitionError:
-            # Raised for a position from before this session's own seek.
-            self._sources.seek_to(self._cycle.sessions)
-            return []
-        fetched = []
-        for source, session in enumerate(self._cycle.sessions):
-            partition = TopicPartition(session.topic, session.partition)
-            if not self._owns_what_it_reads():
-                return []
-            try:
-                position = await self._consumer.position(partition)
-            except IllegalStateError:
-                return []
-            # A position without messages: control records of a transaction, or compacted ones.
-            if position > session.next_offset:
-                fetched.append(_fetched(source, read.get(partition, []), position))
-        return fetched if self._owns_what_it_reads() else []
-
-    def _wait_ms(self) -> int:
-        """How long to wait for messages: until the cycle or the progress is due."""
-        due_s = self._progress_due_s
-        if self._cycle.touched:
-            due_s = min(due_s, self._cycle_began_s + self._options.cycle_s)
-        return int(max(0.0, min(due_s - time.monotonic(), self._options.cycle_s)) * 1000)
-
-    async def _recover(self, error: OffsetOutOfRangeError) -> None:
-        cycle, lost = await self._sources.recover(error, self._cycle)
-        if self._owns_what_it_reads():
-            self._cycle = cycle
-            self._lost = (*self._lost, *lost)
-            self._stats.lost_offsets += sum(gap.next_offset - gap.first_offset for gap in lost)
-
-    async def _take(self, fetched: list[Fetched], stopping: asyncio.Event) -> None:
-        """Decodes what was fetched into the cycle, finishing it as often as it is full.
-
-        The rest is dropped when the assignment changes: its sessions are gone. It is dropped too when the
-        process stops: it was not committed.
-        """
-        encodings = self._encodings()
-        for piece in pieces(fetched):
-            for part, decoded in decode_piece(piece, encodings):
-                if not self._cycle.has_room_for(decoded):
-                    await self._finish()
-                if not self._owns_what_it_reads():
-                    return
-                if not self._cycle.touched:
-                    self._cycle_began_s = time.monotonic()
-                self._cycle = self._cycle.added(part, decoded)
-            await asyncio.sleep(0)  # heartbeats go out between pieces
-            if stopping.is_set() or not self._owns_what_it_reads():
-                return
-
-    def _encodings(self) -> list[str]:
-        by_topic = {source.topic: source.encoding for source in self._applied.bundle.sources}
-        return [by_topic[session.topic] for session in self._cycle.sessions]
-
-    def _is_due(self) -> bool:
-        now_s = time.monotonic()
-        if self._cycle.touched and now_s - self._cycle_began_s >= self._options.cycle_s:
-            return True
-        return self._progress_is_due(now_s)
-
-    def _progress_is_due(self, now_s: float) -> bool:
-        if now_s >= self._progress_due_s or self._lost:
-            return True
-        return bool(self._cycle.sessions) and is_news(self._cycle.sessions, self._at_end(), self._reported)
-
-    def _at_end(self) -> frozenset[int]:
-        ends = self._ends
-        if ends is None or not ends.done():
-            return frozenset()
-        return sources_at_end(self._cycle.sessions, ends.result())
-
-    async def _finish(self) -> None:
-        """Sends the cycle's records, waits for all acknowledgements, then commits; the next cycle begins."""
-        cycle, applied = self._cycle, self._applied
-        now_s = time.monotonic()
-        await self._log.at("read")
-        await self._sources.check({source.topic for source in applied.bundle.sources} | self._subscribed)
-        due = self._progress_is_due(now_s)
-        progress = self._progress(cycle) if due and cycle.sessions else None
-        await self._log.send(cycle, self._router.route(cycle, applied.configuration, progress))
-        if due:
-            self._progress_due_s = now_s + self._options.progress_s
-        if progress is not None:
-            self._reported, self._lost = progress, ()
-            self._stats.caught_up = all(source.at_end for source in progress.sources)
-            self._forget_ends()
-            self._ends = asyncio.ensure_future(self._ask_for_ends(cycle))
-        await self._commit(cycle)
-        self._count(cycle)
-        if self._owns_what_it_reads():
-            self._new_cycle(cycle.sessions)
-
-    def _progress(self, cycle: Cycle) -> Progress:
-        return progress_of(
-            cycle.sessions,
-            at_end=self._at_end(),
-            topic_partitions=self._sources.topic_partitions,
-            lost=self._lost,
-        )
-
-    async def _ask_for_ends(self, cycle: Cycle) -> dict[int, int]:
-        """Returns the end offsets by source, asked for after the progress record was acknowledged.
-
-        None when no broker answers: then no source counts as read to its end.
-        """
-        partitions = [TopicPartition(session.topic, session.partition) for session in cycle.sessions]
-        try:
-            ends = await self._sources.ends(partitions)
-        except KafkaError as error:
-            LOG.warning("the ends of the sources are unknown: %r", error)
-            return {}
-        return {source: ends[partition] for source, partition in enumerate(partitions) if partition in ends}
-
-    def _forget_ends(self) -> None:
-        if self._ends is not None:
-            self._ends.cancel()
-        self._ends = None
-
-    async def _commit(self, cycle: Cycle) -> None:
-        sessions = [cycle.sessions[source] for source in sorted(cycle.touched)]
-        positions = {TopicPartition(s.topic, s.partition): (s.next_offset, s.topic_id) for s in sessions}
-        try:
-            if positions:
-                async with asyncio.timeout(ACKNOWLEDGED_S):
-                    await commit(self._consumer, positions)
-            self._stats.committed_at_s = time.monotonic()
-            self._stats.cycles += 1
-        except LOST_MEMBERSHIP as error:
-            self._stats.commits_rejected += 1
-            LOG.warning("commit rejected, the next owner replays %d messages: %r", cycle.messages, error)
-        except TimeoutError as error:
-            raise UnavailableError(
-                f"a commit was not answered within {ACKNOWLEDGED_S:g} s; this process ends and its successor "
-                "replays. Look at the brokers: the group's coordinator does not answer"
-            ) from error
-        await self._log.at("committed")
-
-    def _count(self, cycle: Cycle) -> None:
-        self._stats.messages += cycle.messages
-        self._stats.rows += cycle.rows
-        assigned = self._consumer.assignment()
-        for session in cycle.sessions:
-            partition = TopicPartition(session.topic, session.partition)
-            if partition in assigned:
-                end = self._consumer.highwater(partition) or session.next_offset
-                self._stats.lag[f"{session.topic}/{session.partition}"] = max(0, end - session.next_offset)
-
-
-def _fetched(source: int, records: list[ConsumerRecord], position: int) -> Fetched:
-    return Fetched(
-        source=source,
-        offsets=[record.offset for record in records],
-        times_ns=[max(record.timestamp, 0) * 1_000_000 for record in records],
-        values=[record.value for record in records],
-        next_offset=position,
-    )
-
-
 def serve(
     options: IngestOptions,
     *,
@@ -464,6 +151,7 @@ def serve(
         IncompatibleError: Likewise.
     """
     gc.freeze()  # what the imports made is never garbage; no need to look at it again
+    gc.set_threshold(_GC_ALLOCATIONS, 20, 20)  # a fetch makes an object a message, none of them in a cycle
     try:
         asyncio.run(_until_signal(options, stats or IngestStats(), services, hook))
     except (ConfigError, IncompatibleError):

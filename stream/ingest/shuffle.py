@@ -23,7 +23,7 @@ class IngestStats:
 
     Args:
         messages: Messages read and acknowledged in the log.
-        rows: Rows sent.
+        rows: Rows and points sent.
         records: Log records sent.
         bytes: Bytes of these records.
         cycles: Cycles committed.
@@ -31,6 +31,7 @@ class IngestStats:
         lost_offsets: Source offsets that expired before they were read.
         lag: Messages between position and end, by `topic/partition`.
         committed_at_s: Monotonic time of the last accepted commit; None before the first.
+        compiled: Whether the decoder of a format is machine code yet, by `SIGNAL/encoding`.
         caught_up: Every source of this process was read to its end when that was last reported.
     """
 
@@ -43,6 +44,7 @@ class IngestStats:
     lost_offsets: int = 0
     lag: dict[str, int] = field(default_factory=dict)
     committed_at_s: float | None = None
+    compiled: dict[str, bool] = field(default_factory=dict)
     caught_up: bool = False
 
 

@@ -11,6 +11,7 @@ none).
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import struct
 from collections.abc import Sequence
@@ -36,7 +37,9 @@ from aiokafka.errors import (
 )
 
 from stream.core.errors import ConfigError, UnavailableError
-from stream.kafka import repairs
+from stream.kafka import batches, decompression, repairs
+from stream.kafka.batches import Guard
+from stream.kafka.decompression import BATCH_BYTES_MAX
 from stream.kafka.protocols import (
     Admin,
     Consumer,
@@ -49,11 +52,13 @@ from stream.kafka.protocols import (
 from stream.kafka.topic_ids import describe
 
 __all__ = [
+    "BATCH_BYTES_MAX",
     "LOST_MEMBERSHIP",
     "Admin",
     "CommitFailedError",
     "Consumer",
     "ConsumerRecord",
+    "Guard",
     "IllegalGenerationError",
     "IllegalStateError",
     "Isolation",
@@ -82,6 +87,8 @@ __all__ = [
 ]
 
 repairs.apply()
+decompression.apply()
+batches.apply()
 
 Isolation = Literal["read_committed", "read_uncommitted"]
 
@@ -198,18 +205,20 @@ async def ingest_consumer(
     topics: Sequence[str] = (),
     *,
     listener: RebalanceListener | None = None,
+    batch_bytes_max: int = BATCH_BYTES_MAX,
 ) -> Consumer:
     """Returns a started member of `group`; it joins in the background once it is subscribed.
 
     Nothing is committed by itself, and a partition without a committed offset, or whose offset is gone,
     raises from `getmany` (`NoOffsetForPartitionError`, `OffsetOutOfRangeError`): where to start is the
-    caller's decision.
+    caller's decision. A batch that cannot be read is stepped over: see `batches.refused`.
 
     Args:
         bootstrap: `HOST:PORT[,HOST:PORT…]`.
         group: The consumer group.
         topics: Topics to subscribe to; none leaves `subscribe` or `assign` to the caller.
         listener: Called on every rebalance.
+        batch_bytes_max: What a batch may decompress to.
 
     Raises:
         UnavailableError: No broker answered.
@@ -229,7 +238,8 @@ async def ingest_consumer(
         max_partition_fetch_bytes=4 << 20,
         fetch_max_bytes=32 << 20,
     )
-    consumer = await _started(consumer, bootstrap)
+    with batches.stepping_over(Guard(batch_bytes_max=batch_bytes_max)):
+        consumer = await _started(consumer, bootstrap)
     if topics:
         await _expect_topics(consumer, topics, bootstrap)
         consumer.subscribe(list(topics), listener=listener)
@@ -285,7 +295,9 @@ async def checkpoint_producer(bootstrap: str, transactional_id: str) -> Producer
     return await _started(producer, bootstrap)
 
 
-async def assigned_reader(bootstrap: str, *, isolation: Isolation = "read_committed") -> Consumer:
+async def assigned_reader(
+    bootstrap: str, *, isolation: Isolation = "read_committed", guard: Guard | None = None
+) -> Consumer:
     """Returns a started consumer outside any group: the caller assigns partitions, seeks and reads.
 
     It has no reset policy: seek before the first `getmany`. An `OffsetOutOfRangeError` can be false (a leader
@@ -295,6 +307,7 @@ async def assigned_reader(bootstrap: str, *, isolation: Isolation = "read_commit
     Args:
         bootstrap: `HOST:PORT[,HOST:PORT…]`.
         isolation: `read_committed` for what transactions wrote.
+        guard: Steps over batches that cannot be read, for topics that are not ours; None: they are an error.
 
     Raises:
         UnavailableError: No broker answered.
@@ -311,7 +324,8 @@ async def assigned_reader(bootstrap: str, *, isolation: Isolation = "read_commit
         metadata_max_age_ms=10_000,
         retry_backoff_ms=100,
     )
-    return await _started(consumer, bootstrap)
+    with batches.stepping_over(guard) if guard is not None else contextlib.nullcontext():
+        return await _started(consumer, bootstrap)
 
 
 async def admin(bootstrap: str) -> Admin:

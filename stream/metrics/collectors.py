@@ -53,6 +53,7 @@ class IngestView(Protocol):
     lost_offsets: int
     lag: dict[str, int]
     committed_at_s: float | None
+    compiled: dict[str, bool]
 
 
 class StateCollector(Collector):
@@ -123,6 +124,15 @@ class IngestCollector(Collector):
         for source, messages in sorted(view.lag.items()):
             lag.add_metric(source.rsplit("/", 1), messages)
         yield lag
+        compiled = GaugeMetricFamily(
+            "qma_ingest_decoder_compiled",
+            "Whether messages of a format are decoded by machine code: "
+            "0 while it is being made, and where it cannot be.",
+            labels=["format"],
+        )
+        for name, done in sorted(view.compiled.items()):
+            compiled.add_metric([name], done)
+        yield compiled
         if view.committed_at_s is not None:
             age_s = time.monotonic() - view.committed_at_s
             yield GaugeMetricFamily("qma_ingest_commit_age_seconds", "Time since the last commit.", value=age_s)

@@ -10,7 +10,8 @@ import numpy as np
 
 from stream.core.columns import Array, Receipts
 from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange, encode_record
-from stream.core.otlp import Message, flat
+from stream.core.otlp import Messages
+from stream.core.otlp.reference import flat
 from stream.core.service_key import murmur2, partition_of
 from stream.core.slo.spec import Bundle
 
@@ -119,11 +120,11 @@ class FlatRouting:
         for batch in reading.batches:
             sessions[batch.source] = advanced(sessions[batch.source], batch)
         decoded = flat.decode(
-            [
-                Message(source=batch.source, offset=offset, value=value)
-                for batch in reading.batches
-                for offset, value in zip(batch.offsets, batch.values, strict=True)
-            ]
+            Messages(
+                source=np.array([batch.source for batch in reading.batches for _ in batch.offsets], "int16"),
+                offset=np.array([offset for batch in reading.batches for offset in batch.offsets], "int64"),
+                values=[value for batch in reading.batches for value in batch.values],
+            )
         )
         count = reading.bundle.partitions
         ranges = tuple(_covered(session) for session in sessions)

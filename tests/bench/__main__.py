@@ -1,70 +1,79 @@
-"""`make bench`: what a span costs. Prints the machine, each stage, and the whole way on a real broker."""
+"""`make bench`: what a span costs. Prints the machine, then a table a section: aim, figure, ratio to the other."""
 
 from __future__ import annotations
 
 import argparse
 import os
 import platform
-import statistics
 import tempfile
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from tests.bench import end_to_end, stages
-from tests.bench.workload import SERVICES, VERSIONS
+from tests.bench import chart, sections
+from tests.bench.sections import Asked, Group
 
-BEYOND_DECODING = ("route", "encode record", "decode record and fold", "checkpoint")
+SECTIONS: Mapping[str, Callable[[Asked], Group | None]] = {
+    "decoders": sections.decoders,
+    "stages": sections.stages,
+    "memory": sections.memory,
+    "peers": sections.peers,
+    "series": sections.series,
+    "broker": sections.broker,
+}
+"""In the order of a whole run. `peers` is `memory` with more of them, `stages` the same way of ours, stage by stage."""
+
+_UNPINNED = ("broker",)
 
 
 def main() -> int:
     """Runs the benchmark."""
     parser = argparse.ArgumentParser(prog="make bench")
-    parser.add_argument("--runs", type=int, default=5, help="median of so many (5)")
+    parser.add_argument("--only", action="append", choices=[*SECTIONS], help="this section; may be repeated")
+    parser.add_argument("--runs", type=int, default=5, help="median of so many turns (5)")
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--messages", type=int, default=128, help="messages of 512 spans a run of the stages (128)")
-    parser.add_argument("--broker-messages", type=int, default=400, help="messages a run on the broker (400)")
-    parser.add_argument("--no-broker", action="store_true", help="the stages only")
+    parser.add_argument("--messages", type=int, default=128, help="messages of 513 spans a turn of ours (128)")
+    parser.add_argument("--peer-messages", type=int, default=32, help="and of a peer: they are slow (32)")
+    parser.add_argument("--broker-messages", type=int, default=400, help="messages a turn on the broker (400)")
+    parser.add_argument("--svg", type=Path, help="write a picture of the result there")
     arguments = parser.parse_args()
+    os.environ |= {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
     print(machine())
-    if hasattr(os, "sched_setaffinity"):
-        allowed = sorted(os.sched_getaffinity(0))
-        os.sched_setaffinity(0, {allowed[-1]})
-    spans, measured = stages.measure(arguments.runs, arguments.seed, arguments.messages)
-    print(f"\nstages, one process pinned to one core, {spans} spans a run, median of {arguments.runs}:")
-    for stage in measured:
-        print(f"  {stage.name:24} {stage.us_per_span:7.3f} µs/span")
-    beyond = sum(stage.us_per_span for stage in measured if stage.name in BEYOND_DECODING)
-    print(f"  {'everything but decoding':24} {beyond:7.3f} µs/span (budget 2.2)")
-    if not arguments.no_broker:
-        if hasattr(os, "sched_setaffinity"):
-            os.sched_setaffinity(0, set(allowed))
-        _print_end_to_end(arguments)
+    chosen = arguments.only or [name for name in SECTIONS if name not in ("memory", "stages")]
+    with tempfile.TemporaryDirectory() as logs:
+        asked = Asked(
+            runs=arguments.runs,
+            seed=arguments.seed,
+            messages=arguments.messages,
+            peer_messages=arguments.peer_messages,
+            broker_messages=arguments.broker_messages,
+            logs=Path(logs),
+        )
+        groups = [_pinned(name, asked) for name in SECTIONS if name in chosen]
+    drawn = {group.title: group.rates for group in groups if group is not None}
+    if arguments.svg is not None and drawn:
+        chart.draw(drawn, arguments.svg)
     return 0
 
 
-def _print_end_to_end(arguments: argparse.Namespace) -> None:
-    with tempfile.TemporaryDirectory() as logs:
-        results = [
-            end_to_end.measure(arguments.seed + run, arguments.broker_messages, Path(logs))
-            for run in range(arguments.runs)
-        ]
-    print(f"\nsource topic on a real broker → counted state, {results[0].spans} spans a run, median of {len(results)}")
-    print(f"({SERVICES} services × {VERSIONS} versions × 2 objectives, zstd off):")
-    for name, value in (
-        ("spans per CPU-second", statistics.median(r.spans_per_cpu_s for r in results)),
-        ("µs/span in ingest", statistics.median(r.ingest_cpu_s / r.spans * 1e6 for r in results)),
-        ("µs/span in state", statistics.median(r.state_cpu_s / r.spans * 1e6 for r in results)),
-        ("state worker, MB", max(r.state_rss_mb for r in results)),
-    ):
-        print(f"  {name:24} {value:12,.2f}")
+def _pinned(name: str, asked: Asked) -> Group | None:
+    """Measures a section on one core; what has processes of its own counts their CPU time, wherever they run."""
+    if name in _UNPINNED or not hasattr(os, "sched_setaffinity"):
+        return SECTIONS[name](asked)
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {max(allowed)})
+    try:
+        return SECTIONS[name](asked)
+    finally:
+        os.sched_setaffinity(0, allowed)
 
 
 def machine() -> str:
     """Returns what the figures depend on."""
-    versions = ", ".join(
-        f"{name} {metadata.version(name)}" for name in ("numpy", "pyarrow", "aiokafka", "faust-streaming")
-    )
-    return f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}"
+    names = ("numpy", "numba", "pyarrow", "aiokafka", "faust-streaming")
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in names)
+    load = f"; load {os.getloadavg()[0]:.1f}" if hasattr(os, "getloadavg") else ""
+    return f"{_processor()}, {os.cpu_count()} cores; Python {platform.python_version()}, {versions}{load}"
 
 
 def _processor() -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import KeyValue
@@ -14,19 +17,32 @@ from stream.core.units import MINUTE_NS
 SPANS_PER_MESSAGE = 512
 SERVICES = 50
 VERSIONS = 3
+LATENCY_NS = 200_000_000
 _ROUTES = ("/api/v1/products/{id}", "/api/v1/cart", "/api/v1/checkout", "/api/v1/orders/{id}", "/healthz")
-_RESOURCES_PER_MESSAGE = 3
+_UNKNOWN_FIELD = bytes((15 << 3 | 1,))
 
 
-def bundle(partitions: int) -> Bundle:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """How many services, versions of each, and resources in a message there are."""
+
+    services: int = SERVICES
+    versions: int = VERSIONS
+    resources: int = 3
+
+
+USUAL = Shape()
+
+
+def bundle(partitions: int, shape: Shape = USUAL) -> Bundle:
     """Returns a configuration with two objectives on each of the services."""
     objectives = []
-    for i in range(SERVICES):
+    for i in range(shape.services):
         key = service_key("production", "shop", f"service-{i}")
         common = {"service": key, "window_minutes": 30 * 24 * 60}
         objectives += [
             Objective(**common, name=f"availability-{i}", target="0.999"),  # type: ignore[arg-type]
-            Objective(**common, name=f"latency-{i}", target="0.95", duration_lte_ns=200_000_000),  # type: ignore[arg-type]
+            Objective(**common, name=f"latency-{i}", target="0.95", duration_lte_ns=LATENCY_NS),  # type: ignore[arg-type]
         ]
     return Bundle(
         pipeline="bench",
@@ -38,17 +54,30 @@ def bundle(partitions: int) -> Bundle:
     )
 
 
-def messages(count: int, *, seed: int, end_ns: int) -> list[bytes]:
-    """Returns `count` serialised requests whose spans end within the minute before `end_ns`."""
+def messages(count: int, *, seed: int, end_ns: int, shape: Shape = USUAL) -> list[bytes]:
+    """Returns `count` serialised requests whose spans end within the minute before `end_ns`.
+
+    The services and versions take turns in an order drawn once, so that all of them come about equally often.
+    """
     random = np.random.default_rng(seed)
-    return [_request(random, end_ns).SerializeToString() for _ in range(count)]
+    pairs = random.permutation(shape.services * shape.versions)
+    requests = []
+    for number in range(count):
+        drawn = pairs[np.arange(number * shape.resources, (number + 1) * shape.resources) % len(pairs)]
+        requests.append(_request(random, end_ns, [divmod(int(pair), shape.versions) for pair in drawn]))
+    return [request.SerializeToString() for request in requests]
 
 
-def _request(random: np.random.Generator, end_ns: int) -> ExportTraceServiceRequest:
+def distinct(values: Sequence[bytes], number: int) -> bytes:
+    """Returns one of the messages, with a field that no decoder knows: equal bytes would count as sent twice."""
+    return values[number % len(values)] + _UNKNOWN_FIELD + number.to_bytes(8, "little")
+
+
+def _request(random: np.random.Generator, end_ns: int, drawn: Sequence[tuple[int, int]]) -> ExportTraceServiceRequest:
     request = ExportTraceServiceRequest()
-    for service in random.choice(SERVICES, _RESOURCES_PER_MESSAGE, replace=False):
+    for service, number in drawn:
         resource = request.resource_spans.add()
-        version = f"1.{random.integers(VERSIONS)}.0"
+        version = f"1.{number}.0"
         names = {
             "service.name": f"service-{service}",
             "service.namespace": "shop",
@@ -59,13 +88,13 @@ def _request(random: np.random.Generator, end_ns: int) -> ExportTraceServiceRequ
             "k8s.pod.name": f"service-{service}-7d9f8c6b5d-{random.integers(1 << 20):05x}",
         }
         resource.resource.attributes.extend(_text(key, value) for key, value in names.items())
-        _add_spans(resource, random, end_ns)
+        _add_spans(resource, random, end_ns, -(-SPANS_PER_MESSAGE // len(drawn)))
     return request
 
 
-def _add_spans(resource: ResourceSpans, random: np.random.Generator, end_ns: int) -> None:
+def _add_spans(resource: ResourceSpans, random: np.random.Generator, end_ns: int, count: int) -> None:
     spans = resource.scope_spans.add().spans
-    for _ in range(SPANS_PER_MESSAGE // _RESOURCES_PER_MESSAGE + 1):
+    for _ in range(count):
         end = end_ns - int(random.integers(MINUTE_NS))
         failed = random.random() < 0.001
         span = Span(

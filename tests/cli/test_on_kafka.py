@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from stream.core.slo.spec import Bundle
+from stream.core.slo.spec import Bundle, Source
 from stream.kafka.config_topic import read_bundle
 from tests.cli.conftest import ROOT, Qma
 from tests.cli.test_pipeline import free_ports, get, worker
@@ -23,7 +23,9 @@ from tests.cli.test_supervisor import lives
 
 pytestmark = pytest.mark.kafka
 
-AVAILABILITY, LATENCY = (str(ROOT / "deploy" / "slo" / f"checkout-{name}.yaml") for name in ("availability", "latency"))
+AVAILABILITY, LATENCY, METRICS = (
+    str(ROOT / "deploy" / "slo" / f"checkout-{name}.yaml") for name in ("availability", "latency", "http-duration")
+)
 
 
 def newest(qma: Qma) -> Bundle:
@@ -94,7 +96,8 @@ def test_the_clock_of_the_log_is_remembered(qma: Qma):
 
 def test_what_is_not_said_again_stays_as_it_was_applied(qma: Qma):
     qma.create()
-    first = ("--source", f"{qma.source}=flat", "--publish-sketches", "--generation", "7")
+    changes = ("--set", "duplicate_minutes=0", "--set", "limits.items=1000")
+    first = ("--source", f"{qma.source}=flat", "--publish-sketches", "--generation", "7", *changes)
     assert qma("apply", AVAILABILITY, *first)[0] == 0
     before = newest(qma)
 
@@ -105,6 +108,7 @@ def test_what_is_not_said_again_stays_as_it_was_applied(qma: Qma):
     after = newest(qma)
     assert (after.sources, after.settings, after.generation) == (before.sources, before.settings, "7")
     assert after.settings.publish_sketches
+    assert (after.settings.duplicate_minutes, after.settings.limits.items) == (0, 1000)
     assert {objective.name: objective.since for objective in after.objectives} == {
         "checkout-availability": 0,
         "checkout-latency": None,
@@ -136,6 +140,18 @@ def test_a_source_without_a_known_encoding_is_refused(qma: Qma):
         code, _, err = qma("apply", AVAILABILITY, "--source", source)
         assert code == 78
         assert said in err
+
+
+def test_an_objective_on_metrics_needs_a_source_of_metrics(qma: Qma):
+    qma.create()
+    source = ("--source", f"{qma.source}=flat")
+    code, _, err = qma("apply", METRICS, *source)
+    assert code == 78
+    assert f"for example: --source {qma.source}=flat --source otlp_metrics=otlp_proto" in err
+
+    assert qma("apply", METRICS, *source, "--source", f"{qma.prefix}m=metrics:otlp_json")[0] == 0
+    assert newest(qma).sources[1] == Source(topic=f"{qma.prefix}m", encoding="otlp_json", signal="metrics")
+    assert newest(qma).attributes == ("http.request.method",)
 
 
 def test_a_ledger_without_a_checkpoint_is_not_known_yet(qma: Qma):

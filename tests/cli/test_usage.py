@@ -15,7 +15,7 @@ from stream.cli import main
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = sorted(str(path) for path in (ROOT / "deploy" / "slo").glob("*.yaml"))
-COMMANDS = ("demo", "topics apply", "topics show", "apply", "worker", "send", "tail", "ledger")
+COMMANDS = ("demo", "topics apply", "topics show", "apply", "worker", "send", "tail", "ledger", "decode", "doctor")
 
 
 @pytest.fixture(autouse=True)
@@ -125,10 +125,14 @@ def test_the_committed_objectives_are_valid_one_line_each(capsys: pytest.Capture
 
     assert capsys.readouterr().out.splitlines() == [
         "production/shop/checkout checkout-availability: 0.999 of requests succeed, over 30d",
+        "production/shop/checkout checkout-flag-evaluations: 0.999 of feature_flag.evaluation events have "
+        "feature_flag.result.reason=cached|default|disabled|split|static|targeting_match, over 7d",
+        "production/shop/checkout checkout-http-duration: 0.95 of what http.server.request.duration counts with "
+        "http.request.method=GET|POST take at most 250 ms, over 30d",
         "production/shop/checkout checkout-latency: 0.95 of requests take at most 200 ms, over 30d",
         "production/shop/order-worker order-events-latency/promise: 0.99 of requests take at most 1500 ms, over 28d",
         "production/shop/order-worker order-events-latency/goal: 0.995 of requests take at most 1500 ms, over 28d",
-        "4 objectives valid, nothing was published",
+        "6 objectives valid, nothing was published",
     ]
 
 

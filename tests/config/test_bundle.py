@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from stream.config.bundle import make_bundle
+from stream.config.sources import source_text
 from stream.core.errors import ConfigError
-from stream.core.slo.spec import Bundle, Objective, Settings, Source, decode_bundle
+from stream.core.slo.spec import Bundle, Objective, Settings, SliSignal, Source, decode_bundle
 
 SOURCES = (Source(topic="otlp_spans", encoding="otlp_proto"), Source(topic="telemetry.events", encoding="flat"))
+LOGS = Source(topic="otlp_logs", encoding="otlp_json", signal="logs")
 FAST = Objective(
     service="production/-/checkout", name="fast", target="0.95", window_minutes=43200, duration_lte_ns=200_000_000
 )
@@ -96,7 +99,17 @@ def test_what_state_is_bound_to_cannot_change(change: dict[str, Any], words: str
     [
         ({"sources": ()}, "no source topic"),
         ({"sources": (SOURCES[0], SOURCES[0])}, "the source `otlp_spans` is listed twice"),
-        ({"sources": (Source(topic="t", encoding="json"),)}, "write `otlp_proto` or `flat`"),
+        ({"sources": (Source(topic="t", encoding="xml"),)}, "write `otlp_proto`, `otlp_json`, `flat` or `auto`"),
+        ({"sources": (Source(topic="t", encoding="oltp_json"),)}, "did you mean `otlp_json`?"),
+        ({"sources": (Source(topic="t", encoding="auto", signal="log"),)}, "did you mean `logs`?"),
+        (
+            {"sources": (Source(topic="t", encoding="flat", signal="logs"),)},
+            "the source `t` carries logs, which are never flat; write `otlp_proto`, `otlp_json` or `auto`",
+        ),
+        (
+            {"sources": (Source(topic="t", encoding="otlp_proto", signal="events"),)},
+            "carries events, which are never otlp_proto; write `flat` or `auto`",
+        ),
         ({"partitions": 0}, "0 partitions"),
         ({"pipeline": "a/b"}, "the pipeline `a/b`"),
         ({"generation": ""}, "the generation ``"),
@@ -106,3 +119,26 @@ def test_malformed_arguments_are_refused(change: dict[str, Any], words: str) -> 
     with pytest.raises(ConfigError) as caught:
         bundle(GOOD, **change)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("objective", "sources", "topic"),
+    [
+        (replace(GOOD, signal=SliSignal.METRICS, metric="m"), SOURCES, "otlp_metrics"),
+        (replace(GOOD, signal=SliSignal.LOGS), SOURCES[:1], "otlp_logs"),
+        (GOOD, (LOGS,), "otlp_spans"),
+    ],
+)
+def test_an_objective_that_no_source_feeds_is_refused_with_the_source_to_add(
+    objective: Objective, sources: tuple[Source, ...], topic: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        bundle(objective, sources=sources)
+    listed = " ".join(f"--source {source_text(source)}" for source in sources)
+    assert str(caught.value).endswith(f"for example: {listed} --source {topic}=otlp_proto")
+    assert f"`good` counts {objective.signal}, which no source carries" in str(caught.value)
+
+
+@pytest.mark.parametrize("source", SOURCES)
+def test_objectives_on_spans_take_traces_or_flat_events(source: Source) -> None:
+    assert bundle(GOOD, sources=(source,)).sources == (source,)

@@ -7,12 +7,13 @@ import pytest
 from stream.config.objectives import Slo, read_objectives
 from stream.config.problems import Problem
 from stream.config.sections import open_section
-from stream.config.selector import Indicator, Selection
+from stream.config.selection import Selection
+from stream.config.selector import Indicator
 from stream.config.yaml_positions import read_documents
 from stream.core.slo.spec import Objective
 
 SELECTION = Selection(environment="production", namespace=None, service=None, kinds=(2,))
-RATIO = Indicator(selection=SELECTION, is_threshold=False, duration_lte_ns=None)
+RATIO = Indicator(selection=SELECTION, is_threshold=False)
 
 
 def read(objectives: str, *, duration: str = "30d") -> tuple[list[Objective], list[Problem]]:

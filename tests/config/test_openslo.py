@@ -18,7 +18,7 @@ from stream.config.openslo import load_objectives
 from stream.config.yaml_positions import List, Map, Node, ScalarKind, read_documents
 from stream.core.columns import Kind
 from stream.core.errors import ConfigError
-from stream.core.slo.spec import Objective
+from stream.core.slo.spec import Objective, SliSignal
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -33,6 +33,7 @@ WORKER: dict[str, Any] = {
     "kinds": (Kind.CONSUMER,),
     "duration_lte_ns": 1_500_000_000,
 }
+HOUR: dict[str, Any] = {"service": "prod/-/checkout", "target": "0.9", "window_minutes": 60}
 SHARED: dict[str, Any] = {"kinds": (Kind.INTERNAL, Kind.SERVER, Kind.CONSUMER), "duration_lte_ns": 250_000_000}
 
 
@@ -87,6 +88,43 @@ def plain(node: Node) -> Any:
             ],
         ),
         (
+            "deploy/slo/checkout-http-duration.yaml",
+            [
+                Objective(
+                    service=CHECKOUT,
+                    name="checkout-http-duration",
+                    target="0.95",
+                    window_minutes=43200,
+                    kinds=(),
+                    signal=SliSignal.METRICS,
+                    metric="http.server.request.duration",
+                    attributes=(("http.request.method", ("GET", "POST")),),
+                    duration_lte_ns=250_000_000,
+                )
+            ],
+        ),
+        (
+            "deploy/slo/checkout-flag-evaluations.yaml",
+            [
+                Objective(
+                    service=CHECKOUT,
+                    name="checkout-flag-evaluations",
+                    target="0.999",
+                    window_minutes=10080,
+                    kinds=(),
+                    signal=SliSignal.LOGS,
+                    event="feature_flag.evaluation",
+                    good_attributes=(
+                        (
+                            "feature_flag.result.reason",
+                            ("cached", "default", "disabled", "split", "static", "targeting_match"),
+                        ),
+                    ),
+                    sampling_none=True,
+                )
+            ],
+        ),
+        (
             "deploy/slo/order-events-latency.yaml",
             [
                 Objective(name="order-events-latency/promise", target="0.99", **WORKER),
@@ -120,6 +158,42 @@ def plain(node: Node) -> Any:
             ],
         ),
         (
+            "tests/config/good/three_signals.yaml",
+            [
+                Objective(name="fewer-errors", signal=SliSignal.LOGS, kinds=(), severity_lt=17, **HOUR),
+                Objective(
+                    name="flags",
+                    signal=SliSignal.LOGS,
+                    kinds=(),
+                    event="feature_flag.evaluation",
+                    attributes=(
+                        ("feature_flag.key", ("new-cart",)),
+                        ("feature_flag.version", ("1.5", "2")),
+                        ("ratio", ("0.01",)),
+                        ("sampled", ("true",)),
+                    ),
+                    good_attributes=(("feature_flag.result.reason", ("split", "static")), ("n", ("010",))),
+                    **HOUR,
+                ),
+                Objective(
+                    name="calls",
+                    signal=SliSignal.METRICS,
+                    kinds=(Kind.SERVER,),
+                    metric="traces.span.metrics.calls",
+                    attributes=(("span.name", ("GET /cart",)),),
+                    **HOUR,
+                ),
+                Objective(
+                    name="duration",
+                    signal=SliSignal.METRICS,
+                    kinds=(),
+                    metric="http.server.request.duration",
+                    duration_lte_ns=250_000_000,
+                    **HOUR,
+                ),
+            ],
+        ),
+        (
             "tests/config/good/threshold.json",
             [
                 Objective(
@@ -139,12 +213,12 @@ def test_a_good_file_gives_exactly_these_objectives(path: str, objectives: list[
 
 
 def test_every_good_file_is_in_the_table() -> None:
-    assert len(DEPLOYED) == 3
-    assert len(GOOD) == 3
+    assert len(DEPLOYED) == 5
+    assert len(GOOD) == 4
 
 
 def test_the_examples_can_be_applied_together() -> None:
-    assert len(load_objectives(DEPLOYED)) == 4
+    assert len(load_objectives(DEPLOYED)) == 6
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
@@ -313,6 +387,8 @@ def test_every_valid_example_validates_against_the_schema(path: Path, schema: Dr
 BEYOND_THE_SCHEMA = {
     "annotation_on_an_indicator",
     "annotation_on_an_sli",
+    "attributes_value_too_large",
+    "attributes_value_twice",
     "data_source_unknown",
     "duration_finer_than_ns",
     "duration_zero",
@@ -322,8 +398,12 @@ BEYOND_THE_SCHEMA = {
     "no_slo",
     "objective_names_twice",
     "total_differs",
+    "total_differs_in_attributes",
+    "total_differs_in_default_signal",
     "total_differs_in_kinds",
+    "total_differs_in_metric",
     "total_differs_in_service",
+    "total_differs_in_signal",
     "window_too_long",
     "window_too_short",
 }

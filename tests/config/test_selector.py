@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.config.selector import exact_duration_ns, read_duration_ns
+from stream.config.goodness import exact_duration_ns, read_duration_ns
 
 
 @pytest.mark.parametrize(

@@ -98,6 +98,7 @@ def event_counters(event: Event, objective: Objective) -> Counters | None:
         squares,
         squares * bad,
         unknown,
+        0,  # a row is good or bad, never unsure
     )
 
 

@@ -10,14 +10,14 @@ import os
 import signal
 import sys
 
-from stream.ingest import process
+from stream.ingest import loop
 from stream.ingest.process import IngestOptions, IngestStats, serve
 
 
 def main() -> None:
     bootstrap, prefix, point, cycle = sys.argv[1:]
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr)
-    process._FETCH_MESSAGES = 60  # every fetch its own cycle: nobody has read everything when it dies
+    loop._FETCH_MESSAGES = 60  # every fetch its own cycle: nobody has read everything when it dies
     stats = IngestStats()
 
     async def hook(at: str) -> None:

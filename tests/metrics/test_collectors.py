@@ -52,7 +52,7 @@ def status(*folds: Engine) -> StateStatus:
 def stats() -> IngestStats:
     return IngestStats(
         messages=1, rows=2, records=3, bytes=4, cycles=5, commits_rejected=6, lost_offsets=7, lag={"a/b.c/11": 8},
-        committed_at_s=1.0,
+        committed_at_s=1.0, compiled={"SPAN/otlp_proto": True},
     )  # fmt: skip
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 
 from stream.core.log import encode_record
-from stream.ingest.cycle import Configuration, Cycle, Fetched, Router, Session, decode_piece, pieces, progress_of
+from stream.ingest.cycle import Cycle, Fetched, Session, decode_piece, pieces, progress_of
+from stream.ingest.decoding import Decoders, Decoding
+from stream.ingest.routing import Configuration, Router
 from stream.testing import Outcome, simulate
 from stream.testing.routing import Reading, ReadSession, Routed
 
@@ -22,11 +24,11 @@ class RealRouting:
         router = self._router = self._router or Router(
             generation=bundle.generation, partitions=bundle.partitions, incarnation=self._incarnation
         )
-        encoding = {source.topic: source.encoding for source in bundle.sources}
+        decoding = Decoding(bundle, Decoders(compile=False))
         cycle = Cycle(sessions=tuple(Session(**_values(session)) for session in reading.sessions))
-        encodings = [encoding[session.topic] for session in cycle.sessions]
+        decoders = [decoding.of(session.topic) for session in cycle.sessions]
         for piece in pieces([Fetched(**_values(batch)) for batch in reading.batches], messages_max=3):
-            for part, decoded in decode_piece(piece, encodings):
+            for part, decoded in decode_piece(piece, decoders):
                 cycle = cycle.added(part, decoded)
         progress = progress_of(
             cycle.sessions, at_end=reading.at_end, topic_partitions=reading.topic_partitions, lost=reading.lost

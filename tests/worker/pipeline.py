@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from stream.core.columns import NO_CODE, Kind, Receipts, Rows, Status
+from stream.core.columns import Kind, Receipts, Rows
 from stream.core.engine import Engine
 from stream.core.events import CONTENT_TYPE, render
 from stream.core.log import LogRecord, Progress, SourceProgress, SourceRange, encode_record
@@ -259,22 +259,16 @@ def _bundle() -> bytes:
 
 def _rows(partition: int, first: int) -> Rows:
     n = 3
-    columns: dict[str, Any] = {name: np.zeros(n, dtype) for name, dtype in Rows.DTYPES.items()}
-    return Rows(
-        **{
-            **columns,
-            "offset": np.arange(first, first + n),
-            "kind": np.full(n, Kind.SERVER, "int8"),
-            "status": np.full(n, Status.UNSET, "int8"),
-            "code": np.full(n, NO_CODE, "int16"),
-            "end_ns": np.full(n, time.time_ns() - 5 * MINUTE_NS),
-            "duration_ns": np.full(n, 1_000_000),
-            "count": np.ones(n, "int64"),
-            "weight": np.full(n, WEIGHT_ONE),
-        },
+    return Rows.of(
+        n,
+        offset=np.arange(first, first + n),
+        kind=np.full(n, Kind.SERVER, "int8"),
+        end_ns=np.full(n, time.time_ns() - 5 * MINUTE_NS),
+        duration_ns=np.full(n, 1_000_000),
+        count=np.ones(n, "int64"),
+        weight=np.full(n, WEIGHT_ONE),
         services=(SERVICES[partition],),
         versions=("1",),
-        error_types=("",),
     )
 
 

@@ -39,6 +39,7 @@ class Evidence:
         n_bad: Of these, bad.
         n_unknown: Of these, of unknown sampling.
         n_sampled: Events in minutes whose weights were not all 1.
+        n_unsure: Of the bad events, those of which a histogram does not tell.
         minutes: Closed minutes since the evidence began.
         carried: Log of the evidence against the version from before a gap; never positive.
         log_revoke: Log of the e-detector since issue.
@@ -51,13 +52,15 @@ class Evidence:
     minutes: int = 0
     carried: float = 0.0
     log_revoke: float = 0.0
+    n_unsure: int = 0
 
-    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool) -> None:
+    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool, n_unsure: int = 0) -> None:
         """Takes in one closed minute."""
         self.n += n
         self.n_bad += n_bad
         self.n_unknown += n_unknown
         self.n_sampled += n if sampled else 0
+        self.n_unsure += n_unsure
         self.minutes += 1
 
     def log_e(self, bad_ratio_max: float) -> float:
@@ -71,7 +74,7 @@ class Evidence:
         disjoint stretches is an e-value, and lowering one keeps it valid.
         """
         self.carried = max(CARRIED_MIN, min(0.0, self.log_e(bad_ratio_max)))
-        self.n = self.n_bad = self.n_unknown = self.n_sampled = self.minutes = 0
+        self.n = self.n_bad = self.n_unknown = self.n_sampled = self.n_unsure = self.minutes = 0
 
 
 @dataclass(slots=True)
@@ -141,6 +144,7 @@ class Assessment:
     log_threshold: float
     needs_events: int
     eta_minutes: int | None
+    n_unsure: int = 0
 
 
 def suffices(certificate: Certificate, objectives: list[Objective]) -> bool:
@@ -166,18 +170,22 @@ def assess(evidence: Evidence, objective: Objective) -> Assessment:
         log_threshold=log_threshold(ALPHA),
         needs_events=needs,
         eta_minutes=eta,
+        n_unsure=evidence.n_unsure,
     )
 
 
 def pending_reasons(certificate: Certificate, objectives: list[Objective], catching_up: bool) -> tuple[Reason, ...]:
     """Returns every reason why the certificate is not issued now, in the order of the enum; none: issue it."""
     evidence = [certificate.evidence[o.digest] for o in objectives]
+    insufficient = not suffices(certificate, objectives)
     holds = {
-        Reason.INSUFFICIENT_EVIDENCE: not suffices(certificate, objectives),
+        Reason.INSUFFICIENT_EVIDENCE: insufficient,
         Reason.ENVIRONMENT_UNKNOWN: split_service_key(certificate.service)[0] == UNKNOWN_ENVIRONMENT,
         Reason.VERSION_UNKNOWN: certificate.version == "",
         Reason.SAMPLING_UNKNOWN: any(e.n_unknown for e in evidence),
         Reason.SAMPLED: any(e.n_sampled for e in evidence),
+        # Bad until shown otherwise: where the evidence suffices even so, it stands against nothing.
+        Reason.INEXACT: insufficient and any(e.n_unsure for e in evidence),
         Reason.CATCHING_UP: catching_up,
     }
     return tuple(reason for reason in Reason if holds[reason])

@@ -50,6 +50,7 @@ class Reason(StrEnum):
     VERSION_UNKNOWN = "version_unknown"
     SAMPLING_UNKNOWN = "sampling_unknown"
     SAMPLED = "sampled"
+    INEXACT = "inexact"
     CATCHING_UP = "catching_up"
 
 
@@ -62,5 +63,8 @@ FIXES: dict[Reason, str] = {
         "metadata.annotations: {qma/sampling: none}"
     ),
     Reason.SAMPLED: "Certificates are issued on unsampled traffic only; the indicators do weigh sampled spans.",
+    Reason.INEXACT: (
+        "The threshold is no bucket bound of the metric, so requests of which nobody can tell count as bad."
+    ),
     Reason.CATCHING_UP: "Decisions wait until the sources have been read up to now.",
 }

@@ -150,7 +150,7 @@ def _collect(
             continue
         n = cell[Column.N]
         sampled = cell[Column.WEIGHT] != n * WEIGHT_ONE
-        evidence.add(n, cell[Column.N_BAD], cell[Column.N_UNKNOWN], sampled)
+        evidence.add(n, cell[Column.N_BAD], cell[Column.N_UNKNOWN], sampled, cell[Column.N_UNSURE])
 
 
 def _decide(state: State, service: Service, certificate: Certificate) -> list[Output]:

@@ -1,14 +1,14 @@
 """What a checkpoint holds: chunks per service, and a manifest that is written last.
 
-Keys: `manifest`, `config`, `head/SERVICE`, `sketch/MINUTE/SERVICE`,
-`cells/STORE/RING/NUMBER/SERVICE`. Every value begins
-with the format. A manifest names the number of chunks, so a state that is not whole is noticed.
+Keys: `manifest`, `config`, `head/SERVICE`, `sketch/MINUTE/SERVICE`, `cells/STORE/RING/NUMBER/SERVICE`,
+`streams/NUMBER/SERVICE`, `fingerprints/MINUTE`. Every value begins with the format. A manifest names the number of
+chunks, so a state that is not whole is noticed.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,14 +19,18 @@ import pyarrow as pa
 from stream.core.cells import Column, Span
 from stream.core.columns import WORDS, Array, decode_table, encode_table
 from stream.core.engine.clocks import Clocks
+from stream.core.engine.duplicates import Duplicates
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
 from stream.core.engine.state import SERIES, VERSIONS, Changes, Incarnation, SeriesKey, State, StoredSpan
+from stream.core.engine.stream_chunks import encode_streams, restore_streams, stream_key
 from stream.core.errors import IncompatibleError
 from stream.core.service_key import partition_of
 from stream.core.slo.spec import decode_bundle
+from stream.core.streams import StreamMemory
 
-FORMAT = 1
+FORMAT = 2
+"""Format 1 had no metric streams, no fingerprints and no events of unknown goodness; it is read, too."""
 MANIFEST = b"manifest"
 CONFIG = b"config"
 _PREFIX = struct.Struct("<4sH")
@@ -56,7 +60,11 @@ def checkpoint(state: State) -> Checkpoint:
     for service, minute in sorted(changes.sketches - changes.closed_sketches):
         chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
     chunks |= _spans(state, changes.spans)
-    gone = sorted(_gone(state, changes))
+    streams, emptied = _changed_streams(state)
+    chunks |= streams
+    fingerprints, forgotten = _changed_fingerprints(state)
+    chunks |= fingerprints
+    gone = sorted(_gone(state, changes) | ((emptied | forgotten) & state.stored))
     state.stored = (state.stored | set(chunks)) - set(gone)
     return Checkpoint(
         log_offset=state.log_offset,
@@ -86,6 +94,8 @@ def snapshot(state: State) -> dict[bytes, bytes]:
     Only right after a checkpoint, when nothing has changed since.
     """
     assert state.changes == Changes()
+    assert not state.streams.memory.dirty
+    assert not state.duplicates.changed
     chunks = {CONFIG: _config(state)} if state.bundle is not None else {}
     for service in state.services.values():
         chunks[_head_key(service.key)] = _head(service)
@@ -93,6 +103,8 @@ def snapshot(state: State) -> dict[bytes, bytes]:
             chunks[_sketch_key(service.key, minute)] = _sketch(service, minute)
     spans = (_parse_span_key(key) for key in state.stored)
     chunks |= _spans(state, {stored for stored in spans if stored is not None})
+    chunks |= _streams(state.streams.memory, state.streams.memory.services)
+    chunks |= _fingerprints(state.duplicates, state.duplicates.minutes())
     return dict(sorted(chunks.items())) | {MANIFEST: _manifest(state, len(chunks))}
 
 
@@ -129,6 +141,11 @@ def ledger_of(manifest: bytes) -> Ledger:
     return Ledger.load(orjson.loads(_body(manifest))["ledger"])
 
 
+def clocks_of(manifest: bytes) -> Clocks:
+    """Returns the clocks in a manifest, likewise."""
+    return Clocks.load(orjson.loads(_body(manifest))["clocks"])
+
+
 def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.log_offset = manifest["log_offset"]
     state.config_version = manifest["config_version"]
@@ -141,6 +158,8 @@ def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.ledger = Ledger.load(manifest["ledger"])
     state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
     state.forgot_incarnations = manifest["forgot_incarnations"]
+    if "streams" in manifest:
+        state.streams.memory.load_rest(manifest["streams"])
 
 
 def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
@@ -154,6 +173,10 @@ def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
         service.sketches.load(int(minute), bytes(body))
     elif kind == b"cells":
         _restore_span(state, key, body)
+    elif kind == b"fingerprints":
+        state.duplicates.load(int(rest), bytes(body))
+    elif kind == b"streams":
+        restore_streams(state.streams.memory, key, body)
 
 
 def _attach_objectives(state: State) -> None:
@@ -178,6 +201,7 @@ def _manifest(state: State, chunks: int) -> bytes:
                 "ledger": state.ledger.dump(),
                 "incarnations": [(name, i.sequence, i.progress_ns) for name, i in state.incarnations.items()],
                 "forgot_incarnations": state.forgot_incarnations,
+                "streams": state.streams.memory.dump(),
                 "chunks": chunks,
             }
         )
@@ -201,6 +225,8 @@ _SPAN_SCHEMA = pa.schema(
     [("series", WORDS), ("period", pa.int64()), *((column.name.lower(), pa.int64()) for column in Column)]
 )
 
+_LEFT_OUT_WHEN_ZERO = (Column.N_UNSURE,)
+
 
 def _spans(state: State, spans: set[StoredSpan]) -> dict[bytes, bytes]:
     """Returns the chunks of those spans that have not left their ring."""
@@ -215,7 +241,9 @@ def _spans(state: State, spans: set[StoredSpan]) -> dict[bytes, bytes]:
 def _span(state: State, stored: StoredSpan, keys: list[SeriesKey]) -> bytes:
     position, period, values = state.cells[stored.store].read_span(stored.span, keys)
     arrays = {"series": _series_column(keys, position), "period": pa.array(period)}
-    arrays |= {name: pa.array(column) for name, column in zip(_SPAN_SCHEMA.names[2:], values, strict=True)}
+    for column, counts in zip(Column, values, strict=True):
+        if column not in _LEFT_OUT_WHEN_ZERO or counts.any():
+            arrays[column.name.lower()] = pa.array(counts)
     return _framed(encode_table(arrays))
 
 
@@ -230,15 +258,44 @@ def _series_column(keys: list[SeriesKey], position: Array) -> pa.Array:
 def _restore_span(state: State, key: bytes, body: memoryview) -> None:
     stored = _parse_span_key(key)
     assert stored is not None
-    batch = decode_table(body, _SPAN_SCHEMA)
+    batch = decode_table(body, _SPAN_SCHEMA, frozenset(column.name.lower() for column in _LEFT_OUT_WHEN_ZERO))
     series = batch.column("series")
     keys: list[SeriesKey] = []
     for name in series.dictionary.to_pylist():
         digest, _, version = name.partition("/")
         keys.append((stored.service, digest, version))
-    values = np.array([batch.column(name).to_numpy() for name in _SPAN_SCHEMA.names[2:]])
+    values = np.zeros((len(Column), len(batch)), np.int64)
+    for name in batch.schema.names[2:]:
+        values[Column[name.upper()]] = batch.column(name).to_numpy()
     period = batch.column("period").to_numpy()
     state.cells[stored.store].write_span(stored.span, keys, series.indices.to_numpy(), period, values)
+
+
+def _changed_streams(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Returns the chunks of streams that changed, and the keys of those that hold nothing more."""
+    memory = state.streams.memory
+    dirty, memory.dirty = memory.dirty, {}
+    held = {number: service for number, service in dirty.items() if number in memory.services}
+    return _streams(memory, held), {stream_key(n, service) for n, service in dirty.items() if n not in held}
+
+
+def _changed_fingerprints(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Returns the chunks of minutes whose fingerprints changed, and the keys of those that hold none any more."""
+    changed, state.duplicates.changed = state.duplicates.changed, set()
+    held = changed & set(state.duplicates.minutes())
+    return _fingerprints(state.duplicates, held), {_fingerprints_key(minute) for minute in changed - held}
+
+
+def _fingerprints(duplicates: Duplicates, minutes: Iterable[int]) -> dict[bytes, bytes]:
+    return {_fingerprints_key(minute): _framed(duplicates.dump(minute)) for minute in sorted(minutes)}
+
+
+def _fingerprints_key(minute: int) -> bytes:
+    return f"fingerprints/{minute}".encode()
+
+
+def _streams(memory: StreamMemory, services: Mapping[int, str]) -> dict[bytes, bytes]:
+    return {key: _framed(body) for key, body in encode_streams(memory, services).items()}
 
 
 def _head_key(service: str) -> bytes:
@@ -267,9 +324,9 @@ def _framed(body: bytes) -> bytes:
 
 def _body(value: bytes) -> memoryview:
     magic, version = _PREFIX.unpack_from(value) if len(value) >= _PREFIX.size else (value, 0)
-    if magic != _MAGIC or version != FORMAT:
+    if magic != _MAGIC or version not in (FORMAT - 1, FORMAT):
         raise IncompatibleError(
-            f"the state has format {magic!r} {version}, this version reads {_MAGIC!r} {FORMAT}; "
+            f"the state has format {magic!r} {version}, this version reads {_MAGIC!r} {FORMAT - 1} and {FORMAT}; "
             "run the version that wrote it, or start a new generation"
         )
     return memoryview(value)[_PREFIX.size :]

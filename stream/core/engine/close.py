@@ -24,7 +24,7 @@ from stream.core.slo.burn_rate import (
     rules_for,
     window_lengths,
 )
-from stream.core.slo.sli import Budget, budget, sli
+from stream.core.slo.sli import Budget, Sli, budget, sli
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
 
@@ -258,7 +258,8 @@ def _advance_alerts(state: State, service: Service, objective: Objective, closin
                 factor=float(factor),
                 reading=reading,
                 explanation=_explanation(
-                    explain(rule, factor, long, short, after is AlertState.FIRING),
+                    explain(rule, factor, long, short, after is AlertState.FIRING)
+                    + _inexactness(objective, reading.long_sli),
                     rule,
                     _coverage(state, objective_state, closing.minute + 1, rule.long_minutes),
                     left,
@@ -279,6 +280,17 @@ def _explanation(text: str, rule: BurnRule, observed: Fraction, left: Budget) ->
     if left.remaining_min_ratio == left.remaining_max_ratio:
         return f"{text} {left.remaining_max_ratio:.1%} of the budget is left."
     return f"{text} At most {left.remaining_max_ratio:.1%} of the budget is left: its window is not covered yet."
+
+
+def _inexactness(objective: Objective, long: Sli) -> str:
+    """Returns how far the truth may be from the rates that were named; nothing where they are exact."""
+    if not long.n_unsure or long.ratio_upper is None:
+        return ""
+    least = (1 - long.ratio_upper) / float(objective.bad_ratio_max)
+    return (
+        f" {long.n_unsure} of the {long.n} events lie in a bucket that holds the threshold and count as bad; if all of "
+        f"them were good, the first rate is {least:.2f}."
+    )
 
 
 def _publish_revisions(state: State, service: Service, catching_up: bool) -> list[Output]:

@@ -1,6 +1,6 @@
 """The fold: one record after the other, in the order of the log.
 
-Within a record: configuration, rows, receipts, progress, then each minute that closed, in order, then expiry.
+Within a record: configuration, rows, points, receipts, progress, then each minute that closed, in order, then expiry.
 """
 
 from __future__ import annotations
@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stream.core.engine import chunks
+from stream.core.engine.admission import repeated_messages
 from stream.core.engine.apply_config import apply_config
+from stream.core.engine.apply_points import apply_points
 from stream.core.engine.apply_rows import apply_rows
 from stream.core.engine.chunks import Checkpoint
 from stream.core.engine.close import close_minutes, expire
@@ -19,6 +21,7 @@ from stream.core.errors import IncompatibleError
 from stream.core.events import DeadLetter, Output, SliEvent
 from stream.core.log import LogRecord, decode_record
 from stream.core.slo.spec import Bundle
+from stream.core.units import MINUTE_NS
 
 INCARNATIONS_MAX = 1024
 """Ingest processes remembered, the longest silent forgotten first. Each live one writes every second."""
@@ -115,8 +118,11 @@ class Engine:
         if record.config is not None:
             outputs += apply_config(state, record.config_version, record.config)
         self._check_pipeline(record)
+        repeated = repeated_messages(state, record)
         if record.rows is not None:
-            outputs += apply_rows(state, record, record.rows)
+            outputs += apply_rows(state, record, record.rows, repeated)
+        if record.points is not None:
+            outputs += apply_points(state, record, record.points, repeated)
         if record.receipts is not None:
             outputs += _apply_receipts(state, record)
         if record.progress is not None:
@@ -125,7 +131,10 @@ class Engine:
         if record.progress is not None:
             state.clocks.progress(record, acknowledged_ns)
             state.clocks.move_frontier(state.topics)
+            before = state.next_minute
             outputs += close_minutes(state)
+            if state.next_minute is not None and state.next_minute != before:
+                state.streams.memory.retire(state.next_minute * MINUTE_NS)
         outputs += expire(state)
         return outputs
 
@@ -196,10 +205,11 @@ def _apply_receipts(state: State, record: LogRecord) -> list[Output]:
         if last < account.next_offset:
             continue
         items = int(receipts.items[i])
-        if first < account.next_offset:  # a run of clean one-item messages, partly entered before
-            items -= account.next_offset - first
-        account.received += items
         rejected = int(receipts.rejected[i])
+        if first < account.next_offset:  # a run of one-item messages, all clean or all refused, partly entered before
+            items = max(0, items - (account.next_offset - first))
+            rejected = min(rejected, items)
+        account.received += items
         if rejected:
             reason = receipts.reasons[receipts.reason[i]]
             account.rejected[reason] += rejected
@@ -209,7 +219,7 @@ def _apply_receipts(state: State, record: LogRecord) -> list[Output]:
                     topic=source.topic,
                     topic_id=source.topic_id,
                     partition=source.partition,
-                    offset=first,
+                    offset=max(first, account.next_offset),
                     reason=reason,
                     items=rejected,
                     digest=receipts.digests[i],

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 from stream.core.cells import SERIES_RINGS, VERSION_RINGS, Cells, Span
 from stream.core.engine.clocks import Clocks
+from stream.core.engine.duplicates import Duplicates
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
 from stream.core.events import Context, SliEvent
 from stream.core.slo.spec import Bundle
+from stream.core.streams import MetricStreams
 
 SeriesKey = tuple[str, str, str]
 """Service key, objective digest, version. Series of an objective over all versions have the version ''."""
@@ -71,6 +73,8 @@ class State:
             SERIES: Cells(SERIES_RINGS),
             VERSIONS: Cells(VERSION_RINGS),
         }
+        self.streams = MetricStreams()
+        self.duplicates = Duplicates()
         self.latest: dict[str, SliEvent] = {}  # by objective digest; for display, not part of a checkpoint
         self.stored: set[bytes] = set()
         self.changes = Changes()

@@ -7,22 +7,42 @@ from dataclasses import dataclass
 import numpy as np
 
 from stream.core.cells import COLUMNS, Column, squared_weight
-from stream.core.columns import Array, Kind, RowFlag, Rows
-from stream.core.slo.spec import Objective
+from stream.core.columns import Array, Kind, RowFlag, Rows, Signal
+from stream.core.slo.selection import having
+from stream.core.slo.spec import Objective, SliSignal, Wanted
+
+DENSE_CELLS_PER_ROW = 4
+"""Where pairs and minutes make at most this many cells per row, all of them are summed instead of sorting the rows."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Predicate:
-    """What an objective selects and calls good. Objectives of many services share one."""
+    """What an objective selects and calls good: its fields of these names. Objectives of many services share one."""
 
+    signal: SliSignal
     kinds: tuple[int, ...]
+    metric: str | None
+    event: str | None
+    attributes: Wanted
     duration_lte_ns: int | None
+    good_attributes: Wanted
+    severity_lt: int | None
     sampling_none: bool
 
     @classmethod
     def of(cls, objective: Objective) -> Predicate:
         """Returns the predicate of an objective."""
-        return cls(objective.kinds, objective.duration_lte_ns, objective.sampling_none)
+        return cls(
+            signal=objective.signal,
+            kinds=objective.kinds,
+            metric=objective.metric,
+            event=objective.event,
+            attributes=objective.attributes,
+            duration_lte_ns=objective.duration_lte_ns,
+            good_attributes=objective.good_attributes,
+            severity_lt=objective.severity_lt,
+            sampling_none=objective.sampling_none,
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,24 +67,47 @@ def tally(rows: Rows, pair: Array, minute: Array, wanted: Array, predicate: Pred
         pair: int64[n], the pair of each row.
         minute: int64[n], the minute of each row.
         wanted: bool[pairs].
-        predicate: What to select and to call good.
+        predicate: What to select and to call good; of spans or logs.
     """
-    selected = of_kinds(rows, predicate.kinds) & wanted[pair]
-    if predicate.duration_lte_ns is None:
-        bad = (rows.flags & RowFlag.FAILED) != 0
-    else:
-        selected &= (rows.flags & RowFlag.NEGATIVE_DURATION) == 0
-        bad = rows.duration_ns > predicate.duration_lte_ns
-    chosen = np.flatnonzero(selected)
-    values = _values(rows, chosen, bad[chosen], predicate.sampling_none)
-    return _grouped(pair[chosen], minute[chosen], values)
+    chosen = np.flatnonzero(_selected(rows, predicate) & wanted[pair])
+    values = _values(rows, chosen, _bad(rows, chosen, predicate), predicate.sampling_none)
+    return grouped(pair[chosen], minute[chosen], values)
 
 
 def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:
-    """Returns bool[n]: whether the row's kind is one of `kinds`."""
-    wanted = np.zeros(len(Kind), bool)
-    wanted[list(kinds)] = True
-    return np.asarray(wanted[rows.kind])
+    """Returns bool[n]: whether the row is a span or an event and its kind one of `kinds`."""
+    wanted = np.zeros((len(Signal), len(Kind)), bool)
+    wanted[np.ix_((Signal.SPAN, Signal.EVENT), kinds)] = True
+    return np.asarray(wanted.reshape(-1)[rows.signal * len(Kind) + rows.kind])
+
+
+def _selected(rows: Rows, predicate: Predicate) -> Array:
+    """Returns bool[n]: whether the row counts."""
+    if predicate.signal == SliSignal.SPANS:
+        selected = of_kinds(rows, predicate.kinds)
+        if predicate.duration_lte_ns is not None:
+            selected &= (rows.flags & RowFlag.NEGATIVE_DURATION) == 0
+    else:
+        assert predicate.signal == SliSignal.LOGS, "points are counted elsewhere"
+        selected = rows.signal == Signal.LOG
+        if predicate.event is not None:
+            selected &= np.array([name == predicate.event for name in rows.names], bool)[rows.name]
+    if predicate.attributes and selected.any():
+        selected &= having(rows.attribute_sets, predicate.attributes)[rows.attributes]
+    return np.asarray(selected)
+
+
+def _bad(rows: Rows, chosen: Array, predicate: Predicate) -> Array:
+    """Returns bool[chosen]: whether the row is not good."""
+    if predicate.duration_lte_ns is not None:
+        bad = rows.duration_ns[chosen] > predicate.duration_lte_ns
+    elif predicate.severity_lt is not None:
+        bad = rows.severity[chosen] >= predicate.severity_lt
+    elif predicate.good_attributes:
+        bad = ~having(rows.attribute_sets, predicate.good_attributes)[rows.attributes[chosen]]
+    else:
+        bad = (rows.flags[chosen] & RowFlag.FAILED) != 0
+    return np.asarray(bad)
 
 
 def _values(rows: Rows, chosen: Array, bad: Array, sampling_none: bool) -> Array:
@@ -82,13 +125,26 @@ def _values(rows: Rows, chosen: Array, bad: Array, sampling_none: bool) -> Array
     return values
 
 
-def _grouped(pair: Array, minute: Array, values: Array) -> Tally:
+def grouped(pair: Array, minute: Array, values: Array) -> Tally:
+    """Returns the sums of `values` int64[COLUMNS, n] per pair and minute."""
     if not len(minute):
         return Tally(pair=pair, minute=minute, values=values)
     first = int(minute.min())
     span = int(minute.max()) - first + 1
-    code, inverse = np.unique(pair * span + (minute - first), return_inverse=True)
-    sums = np.zeros((COLUMNS, len(code)), np.int64)
+    code = pair * span + (minute - first)
+    size = (int(pair.max()) + 1) * span
+    if size <= DENSE_CELLS_PER_ROW * len(code):
+        cells = np.flatnonzero(np.bincount(code, minlength=size))
+        sums = _sums(values, code, size)[:, cells]
+    else:
+        cells, place = np.unique(code, return_inverse=True)
+        sums = _sums(values, place, len(cells))
+    return Tally(pair=cells // span, minute=cells % span + first, values=sums)
+
+
+def _sums(values: Array, place: Array, size: int) -> Array:
+    """Returns int64[COLUMNS, size]: the sums of the values at each place."""
+    sums = np.zeros((COLUMNS, size), np.int64)
     for column in np.flatnonzero(values.any(axis=1)):
-        np.add.at(sums[column], inverse, values[column])
-    return Tally(pair=code // span, minute=code % span + first, values=sums)
+        np.add.at(sums[column], place, values[column])
+    return sums

@@ -48,7 +48,7 @@ def _ot_entry(tracestate: str) -> dict[str, str] | None:
             break
     else:
         return None
-    if len(value) > _ENTRY_MAX:
+    if len(value) > _ENTRY_MAX or not value.isascii():
         return None
     fields: dict[str, str] = {}
     for field in value.split(";"):

@@ -18,6 +18,47 @@ ERROR_TYPE = "error.type"
 RESOURCE_ATTRIBUTES = frozenset((SERVICE_NAME, SERVICE_NAMESPACE, SERVICE_VERSION, *ENVIRONMENTS))
 SPAN_ATTRIBUTES = frozenset((*HTTP_STATUS_CODES, *RPC_STATUS_CODES, ERROR_TYPE))
 
+OLD_NAMES = {
+    "client.address": "http.client_ip",
+    "code.file.path": "code.filepath",
+    "code.function.name": "code.function",
+    "code.line.number": "code.lineno",
+    "db.collection.name": "db.sql.table",
+    "db.namespace": "db.name",
+    "db.operation.name": "db.operation",
+    "db.query.text": "db.statement",
+    "db.system.name": "db.system",
+    "deployment.environment.name": "deployment.environment",
+    "feature_flag.provider.name": "feature_flag.provider_name",
+    "feature_flag.result.variant": "feature_flag.variant",
+    "gen_ai.provider.name": "gen_ai.system",
+    "http.request.body.size": "http.request_content_length",
+    "http.request.method": "http.method",
+    "http.request.resend_count": "http.resend_count",
+    "http.response.body.size": "http.response_content_length",
+    "http.response.status_code": "http.status_code",
+    "messaging.client.id": "messaging.client_id",
+    "messaging.consumer.group.name": "messaging.kafka.consumer.group",
+    "messaging.destination.partition.id": "messaging.kafka.destination.partition",
+    "messaging.kafka.offset": "messaging.kafka.message.offset",
+    "messaging.operation.type": "messaging.operation",
+    "network.peer.address": "net.sock.peer.addr",
+    "network.peer.port": "net.sock.peer.port",
+    "network.protocol.name": "net.protocol.name",
+    "network.protocol.version": "http.flavor",
+    "network.transport": "net.transport",
+    "rpc.response.status_code": "rpc.grpc.status_code",
+    "rpc.system.name": "rpc.system",
+    "server.address": "net.host.name",
+    "server.port": "net.host.port",
+    "service.peer.name": "peer.service",
+    "url.full": "http.url",
+    "url.scheme": "http.scheme",
+    "user_agent.original": "http.user_agent",
+}
+"""The former name of an attribute, by its name of today, where both mean the same. Source: `docs/non-normative/` of the
+semantic conventions (`http-migration.md`, `db-migration.md`, `code-attrs-migration.md`) and the registry's renames."""
+
 GRPC_CODES = {
     "OK": 0,
     "CANCELLED": 1,

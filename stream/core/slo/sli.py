@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from stream.core.cells import Column
+from stream.core.slo.spec import Objective
 from stream.core.statistics.intervals import effective_count, wilson
-from stream.core.units import WEIGHT_ONE
+from stream.core.units import SECOND_NS, WEIGHT_ONE
 
 _SQUARE_ONE = 1 << 8
+_MILLISECOND_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -27,6 +29,8 @@ class Sli:
         total: Weighted events.
         ratio: good / total; None where there is no data. No data is not good data.
         interval: 95 % Wilson interval of the ratio at the effective number of events (Kish); None without data.
+        n_unsure: Of n, events of which a histogram does not tell whether they were good. They are not in `good`.
+        ratio_upper: The ratio if all of these were good; None without data.
     """
 
     n: int
@@ -35,6 +39,8 @@ class Sli:
     total: float
     ratio: float | None
     interval: tuple[float, float] | None
+    n_unsure: int = 0
+    ratio_upper: float | None = None
 
 
 def sli(cell: Sequence[int]) -> Sli:
@@ -48,6 +54,7 @@ def sli(cell: Sequence[int]) -> Sli:
         return Sli(n=0, n_unknown=0, good=0.0, total=0.0, ratio=None, interval=None)
     n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / _SQUARE_ONE)
     low, high = wilson(n_effective * (weight_bad / weight), n_effective)
+    n_unsure = cell[Column.N_UNSURE]
     return Sli(
         n=cell[Column.N],
         n_unknown=cell[Column.N_UNKNOWN],
@@ -55,6 +62,19 @@ def sli(cell: Sequence[int]) -> Sli:
         total=total,
         ratio=float(Fraction(weight - weight_bad, weight)),
         interval=(1 - high, 1 - low),
+        n_unsure=n_unsure,
+        ratio_upper=float(Fraction(weight - weight_bad + n_unsure * WEIGHT_ONE, weight)),
+    )
+
+
+def bound_to_add(objective: Objective) -> str:
+    """Returns what to do where a histogram does not tell which events were good: one plain sentence."""
+    assert objective.duration_lte_ns is not None, "only durations lie in buckets"
+    seconds = f"{objective.duration_lte_ns / SECOND_NS:g}"
+    milliseconds = f"{objective.duration_lte_ns / _MILLISECOND_NS:g}"
+    return (
+        f"{objective.name}: make {seconds} ({milliseconds} where the unit is ms) a bucket bound of {objective.metric}, "
+        "or choose a threshold that is one; exponential histograms only come closer, with a higher scale."
     )
 
 

@@ -6,7 +6,8 @@ The bundle travels as JSON in `qma.config` and inside the log; it is part of eve
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, fields, replace
+from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any
@@ -15,9 +16,50 @@ import orjson
 
 from stream.core.columns import Kind
 from stream.core.errors import IncompatibleError
+from stream.core.otlp import Limits
 from stream.core.units import DAY_MINUTES, MINUTE_NS
 
-BUNDLE_FORMAT = 1
+BUNDLE_FORMAT = 2
+BUNDLE_FORMATS_READ = (1, BUNDLE_FORMAT)
+
+Wanted = tuple[tuple[str, tuple[str, ...]], ...]
+"""Attributes and, of each, the values that are wanted, as text (`selection.as_text`); sorted by key."""
+
+
+class SliSignal(StrEnum):
+    """What an objective counts."""
+
+    SPANS = "spans"
+    """Spans, and flat events, which say the same."""
+    LOGS = "logs"
+    METRICS = "metrics"
+
+
+class SourceSignal(StrEnum):
+    """What a topic carries."""
+
+    TRACES = "traces"
+    METRICS = "metrics"
+    LOGS = "logs"
+    EVENTS = "events"
+
+
+class Encoding(StrEnum):
+    """How the messages of a topic are written. `FLAT` is for events and for nothing else."""
+
+    OTLP_PROTO = "otlp_proto"
+    OTLP_JSON = "otlp_json"
+    FLAT = "flat"
+    AUTO = "auto"
+    """Each message is looked at."""
+
+
+CARRIERS: dict[SliSignal, tuple[SourceSignal, ...]] = {
+    SliSignal.SPANS: (SourceSignal.TRACES, SourceSignal.EVENTS),
+    SliSignal.LOGS: (SourceSignal.LOGS,),
+    SliSignal.METRICS: (SourceSignal.METRICS,),
+}
+"""The signals of the sources that an objective can be counted from."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,10 +71,20 @@ class Objective:
         name: `slo` or, where an SLO has several objectives, `slo/objective`. Unique within a bundle.
         target: Exact target ratio as written in the file, for example `0.999`.
         window_minutes: Length of the rolling window.
-        kinds: Span kinds that count as requests.
-        duration_lte_ns: Good means at most this long; None: good means that the event did not fail.
+        kinds: Span kinds that count as requests. Metrics: the kinds of their points, () for any. Logs: ().
+        duration_lte_ns: Good means at most this long (spans; metrics: histograms of durations).
         sampling_none: The SLO declares that its producers do not sample, so unknown weights are 1.
         since: Version of the first configuration with this objective; None: the version of the bundle it is in.
+        signal: What it counts.
+        metric: Metrics: name of the metric.
+        event: Logs: event name of the records that count; None: all records.
+        attributes: Only what has one of the values of each of these counts.
+        good_attributes: Good means one of the values of each of these; what lacks one of them is bad.
+        severity_lt: Logs: good means a severity number below this; a record without one has 0.
+
+    At most one of `duration_lte_ns`, `good_attributes` and `severity_lt` is given; none: good means that the event
+    did not fail. Fields added after the first release are at the end and left out of what is written, and of the
+    digest, where they have their defaults.
     """
 
     service: str
@@ -43,6 +95,12 @@ class Objective:
     duration_lte_ns: int | None = None
     sampling_none: bool = False
     since: int | None = None
+    signal: SliSignal = SliSignal.SPANS
+    metric: str | None = None
+    event: str | None = None
+    attributes: Wanted = ()
+    good_attributes: Wanted = ()
+    severity_lt: int | None = None
 
     @property
     def target_ratio(self) -> Fraction:
@@ -59,6 +117,26 @@ class Objective:
         """SHA-256 (hex) of the definition: an edited objective is another one, with a history of its own."""
         return _digest(replace(self, since=None) if self.since is not None else self)
 
+    def dump(self) -> dict[str, Any]:
+        """Returns the objective as plain values, in an order that never changes; `load` gives back an equal one."""
+        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != _LATER.get(f.name, _ALWAYS)}
+
+    @classmethod
+    def load(cls, body: dict[str, Any]) -> Objective:
+        """Returns the objective that `dump` wrote."""
+        values = {**body, "kinds": tuple(body["kinds"])}
+        if "signal" in body:
+            values["signal"] = SliSignal(body["signal"])
+        for name in ("attributes", "good_attributes"):
+            values[name] = tuple((key, tuple(wanted)) for key, wanted in body.get(name, ()))
+        return cls(**values)
+
+
+_ALWAYS = object()
+_FIRST_RELEASE = ("service", "name", "target", "window_minutes", "kinds", "duration_lte_ns", "sampling_none", "since")
+_LATER = {f.name: f.default for f in fields(Objective) if f.name not in _FIRST_RELEASE}
+"""Defaults of the fields that the digests of the first release know nothing of."""
+
 
 @lru_cache(maxsize=100_000)
 def _fraction(text: str) -> Fraction:
@@ -72,15 +150,29 @@ def _complement(text: str) -> Fraction:
 
 @lru_cache(maxsize=100_000)
 def _digest(objective: Objective) -> str:
-    return hashlib.sha256(orjson.dumps(objective, option=orjson.OPT_SORT_KEYS)).hexdigest()
+    return hashlib.sha256(orjson.dumps(objective.dump())).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """A topic that is read. `encoding` is `otlp_proto` (spans) or `flat` (our flat JSON events)."""
+    """A topic that is read.
+
+    Args:
+        topic: Its name.
+        encoding: One of `Encoding`.
+        signal: One of `SourceSignal`; left empty it becomes what the first release read: `events` where the encoding
+            is flat, otherwise `traces`.
+    """
 
     topic: str
     encoding: str
+    signal: str = ""
+
+    def __post_init__(self) -> None:
+        """Fills in the signal."""
+        if not self.signal:
+            signal = SourceSignal.EVENTS if self.encoding == Encoding.FLAT else SourceSignal.TRACES
+            object.__setattr__(self, "signal", signal.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,6 +186,9 @@ class Settings:
         versions_max: Versions per service; rows of further ones are rejected.
         certificate_lifetime_minutes: Validity of a certificate.
         publish_sketches: Publish each service's t-digest of each closed minute.
+        streams_max: Metric streams per partition whose last point is remembered; points of further ones are rejected.
+        duplicate_minutes: Identical messages of one topic within this time count once; 0: each counts.
+        limits: What a decoder reads at most.
     """
 
     allowed_lateness_ns: int = MINUTE_NS
@@ -102,6 +197,9 @@ class Settings:
     versions_max: int = 100
     certificate_lifetime_minutes: int = 7 * DAY_MINUTES
     publish_sketches: bool = False
+    streams_max: int = 100_000
+    duplicate_minutes: int = 10
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +213,11 @@ class Bundle:
     objectives: tuple[Objective, ...]
     settings: Settings = Settings()
 
+    @property
+    def attributes(self) -> tuple[str, ...]:
+        """The allow-list: every attribute that any objective names, sorted. No other is ever read."""
+        return tuple(sorted({key for o in self.objectives for key, _ in (*o.attributes, *o.good_attributes)}))
+
     def encode(self) -> bytes:
         """Returns the bundle as canonical JSON."""
         return orjson.dumps(
@@ -124,7 +227,7 @@ class Bundle:
                 "generation": self.generation,
                 "partitions": self.partitions,
                 "sources": self.sources,
-                "objectives": self.objectives,
+                "objectives": [objective.dump() for objective in self.objectives],
                 "settings": self.settings,
             },
             option=orjson.OPT_SORT_KEYS,
@@ -144,15 +247,20 @@ def decode_bundle(data: bytes) -> Bundle:
         raise IncompatibleError(
             f"the configuration topic holds something else than a configuration: {error!r}"
         ) from error
-    if found != BUNDLE_FORMAT:
+    if found not in BUNDLE_FORMATS_READ:
         raise IncompatibleError(
-            f"the configuration has format {found}, this version reads {BUNDLE_FORMAT}; run the version that wrote it"
+            f"the configuration has format {found}, this version reads {BUNDLE_FORMAT} and older ones; run the version "
+            "that wrote it"
         )
     return Bundle(
         pipeline=body["pipeline"],
         generation=body["generation"],
         partitions=body["partitions"],
         sources=tuple(Source(**source) for source in body["sources"]),
-        objectives=tuple(Objective(**{**o, "kinds": tuple(o["kinds"])}) for o in body["objectives"]),
-        settings=Settings(**body["settings"]),
+        objectives=tuple(Objective.load(objective) for objective in body["objectives"]),
+        settings=_settings(body["settings"]),
     )
+
+
+def _settings(body: dict[str, Any]) -> Settings:
+    return Settings(**{**body, "limits": Limits(**body.get("limits", {}))})

@@ -130,9 +130,26 @@ def test_the_annotation_that_nothing_samples_makes_unknown_weights_count():
 
 def test_every_reason_is_listed_in_order():
     wanted = objective(service="unknown/-/x")
-    evidence = Evidence(n=1, n_unknown=1, n_sampled=1)
+    evidence = Evidence(n=1, n_bad=1, n_unknown=1, n_sampled=1, n_unsure=1)
     certificate = Certificate("unknown/-/x", "", "p", 0, 0, evidence={wanted.digest: evidence})
     assert pending_reasons(certificate, [wanted], catching_up=True) == tuple(Reason)
+
+
+def test_what_nobody_can_tell_is_a_reason_only_where_the_evidence_does_not_suffice_without_it():
+    wanted = objective(target="0.9")
+    enough = Evidence(n=10_000, n_bad=100, n_unsure=100)
+    certificate = Certificate(SERVICE, "v1", "p", 0, 0, evidence={wanted.digest: enough})
+    assert pending_reasons(certificate, [wanted], catching_up=False) == ()
+    enough.restart(0.1)
+    assert enough.n_unsure == 0
+    assert pending_reasons(certificate, [wanted], catching_up=False) == (Reason.INSUFFICIENT_EVIDENCE,)
+
+
+def test_evidence_that_the_first_release_stored_is_read():
+    certificate = Certificate(SERVICE, "v1", "p", 0, 0, evidence={"d": Evidence(n=3, n_bad=1)})
+    body = certificate.dump()
+    del body["evidence"]["d"]["n_unsure"]
+    assert Certificate.load(body) == certificate
 
 
 # Gaps

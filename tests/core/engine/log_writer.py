@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from stream.core.columns import NO_CODE, Kind, Receipts, RowFlag, Rows
+from stream.core.columns import Kind, Receipts, RowFlag, Rows
 from stream.core.engine import Engine
 from stream.core.events import Output
 from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange, encode_record
@@ -66,15 +66,14 @@ def rows_at(placed: Sequence[tuple[int, int, Event]]) -> Rows:
     services = {name: i for i, name in enumerate(dict.fromkeys(e.service for e in events))}
     versions = {name: i for i, name in enumerate(dict.fromkeys(e.version for e in events))}
     n = len(events)
-    return Rows(
+    return Rows.of(
+        n,
         source=np.array([source for source, _, _ in placed], "int16"),
         offset=np.array([offset for _, offset, _ in placed], "int64"),
         service=np.array([services[e.service] for e in events], "int32"),
         version=np.array([versions[e.version] for e in events], "int32"),
         kind=np.array([e.kind for e in events], "int8"),
         status=np.array([2 if e.bad else 0 for e in events], "int8"),
-        code=np.full(n, NO_CODE, "int16"),
-        error_type=np.zeros(n, "int32"),
         end_ns=np.array([e.end_ns for e in events], "int64"),
         duration_ns=np.array([e.duration_ns for e in events], "int64"),
         count=np.array([e.count for e in events], "int64"),
@@ -82,7 +81,6 @@ def rows_at(placed: Sequence[tuple[int, int, Event]]) -> Rows:
         flags=np.array([e.flags | (RowFlag.FAILED if e.bad else 0) for e in events], "uint8"),
         services=tuple(services),
         versions=tuple(versions),
-        error_types=("",),
     )
 
 

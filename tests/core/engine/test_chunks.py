@@ -155,7 +155,7 @@ def test_a_state_with_a_missing_or_a_foreign_chunk_is_refused(saved: dict[bytes,
         Engine.restore(0, saved | {b"head/x/y/z": saved[b"config"]})
 
 
-@pytest.mark.parametrize("prefix", [struct.pack("<4sH", b"QMAS", 2), struct.pack("<4sH", b"XXXX", 1), b"QM", b""])
+@pytest.mark.parametrize("prefix", [struct.pack("<4sH", b"QMAS", 3), struct.pack("<4sH", b"XXXX", 1), b"QM", b""])
 def test_a_state_of_another_format_is_refused(saved: dict[bytes, bytes], prefix: bytes):
     for key in saved:
         body = saved[key][6:] if len(prefix) == 6 else b""

@@ -8,15 +8,19 @@ from typing import Any
 import pytest
 
 from stream.core.columns import Kind, RowFlag, Rows, Status
-from stream.core.otlp import Message, protobuf
+from stream.core.otlp import Limits, Messages, Reading
+from stream.core.otlp.reference import traces
 from stream.core.service_key import split_service_key
 from stream.core.units import WEIGHT_ONE
 from tests.core.otlp import captures
 
+EVERYTHING = Reading(limits=Limits(attributes=1000))
+"""One span of the captures has more attributes than are read by default."""
+
 
 def decoded(name):
-    messages = [Message(source=0, offset=offset, value=value) for offset, value in enumerate(captures.values(name))]
-    return messages, protobuf.decode(messages)
+    messages = Messages.of(captures.values(name))
+    return list(messages), traces.decode(messages, EVERYTHING)
 
 
 def expected_totals(truth):
@@ -75,17 +79,26 @@ def test_receipts_name_the_spans_and_the_undecodable_records(name):
     assert int(receipts.rejected.sum()) == len(refused)
     assert receipts.first_offset.tolist() == [message.offset for message in messages]
     for i in receipts.rejected.nonzero()[0]:
-        assert receipts.reasons[receipts.reason[i]] == "malformed"
+        assert receipts.reasons[receipts.reason[i]] == "too_deep"
         value = messages[receipts.first_offset[i]].value
         assert value is not None
         assert receipts.digests[i] == hashlib.sha256(value).digest()
-        assert "MaxDepth" in (receipts.details[i] or "")
+        assert "100 levels" in (receipts.details[i] or "")
 
 
 def test_the_edge_capture_has_a_record_that_is_refused_and_its_neighbours_count():
     _, result = decoded("edge")
     assert int(result.receipts.rejected.sum()) == 1
     assert len(result.rows) == 258
+
+
+@pytest.mark.parametrize("name", ["codec", "edge"])
+def test_a_span_with_hundreds_of_attributes_is_refused_by_default(name):
+    values = captures.values(name)
+    receipts = traces.decode(Messages.of(values)).receipts
+    refused = [receipts.reasons[i] for i in receipts.reason[receipts.rejected > 0]]
+    assert refused.count("too_many_attributes") == 1
+    assert int(receipts.items.sum()) == int(traces.decode(Messages.of(values), EVERYTHING).receipts.items.sum())
 
 
 def test_http_and_grpc_codes_of_the_captures():
@@ -103,15 +116,10 @@ def test_http_and_grpc_codes_of_the_captures():
 def test_a_message_cut_off_anywhere_is_accounted_for_and_its_neighbour_counts(name):
     value = max(captures.values(name), key=len)
     neighbour = captures.values("edge")[1]
-    spans = len(protobuf.decode([Message(source=0, offset=0, value=neighbour)]).rows)
+    spans = len(traces.decode(Messages.of([neighbour])).rows)
     assert spans == 6
     for cut in range(1, len(value), len(value) // 200):
-        result = protobuf.decode(
-            [
-                Message(source=0, offset=0, value=value[:cut]),
-                Message(source=0, offset=1, value=neighbour),
-            ]
-        )
+        result = traces.decode(Messages.of([value[:cut], neighbour]))
         receipts = result.receipts
         assert int(receipts.items.sum() - receipts.rejected.sum()) == int(result.rows.count.sum())
         assert int(receipts.items[0]) >= 1

@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.core.slo.sli import budget, sli
+from stream.core.cells import COLUMNS, Column
+from stream.core.slo.sli import bound_to_add, budget, sli
+from stream.core.slo.spec import Objective, SliSignal
 from tests.core.slo.test_burn_rate import cell
 
 ratios = st.fractions(0, 1)
@@ -56,9 +58,9 @@ def test_the_numbers_of_another_tool():
 
 
 def test_no_data_is_no_number():
-    empty = sli([0] * 7)
+    empty = sli([0] * COLUMNS)
     assert (empty.ratio, empty.interval, empty.n) == (None, None, 0)
-    nothing = budget([0] * 7, Fraction("0.1"), Fraction(1))
+    nothing = budget([0] * COLUMNS, Fraction("0.1"), Fraction(1))
     assert (nothing.consumed_ratio, nothing.remaining_min_ratio, nothing.remaining_max_ratio) == (None,) * 3
 
 
@@ -80,7 +82,7 @@ def test_the_interval_is_wilsons_of_the_good_ratio(bad, n, low, high):
 
 def test_keeping_all_errors_and_a_tenth_of_the_rest():
     """Five bad events of weight 1 and 995 good ones of weight 10: 0.0502 %, not 0.5 %."""
-    values = [1000, 5, 9955 << 16, 5 << 16, (5 + 99_500) * 256, 5 * 256, 0]
+    values = [1000, 5, 9955 << 16, 5 << 16, (5 + 99_500) * 256, 5 * 256, 0, 0]
     found = sli(values)
     assert found.ratio is not None
     assert 1 - found.ratio == pytest.approx(5 / 9955)
@@ -90,9 +92,37 @@ def test_keeping_all_errors_and_a_tenth_of_the_rest():
 @given(st.integers(1, 1000), st.integers(1, 1000), st.integers(0, 1000))
 def test_the_ratio_lies_in_its_interval(weight, good, bad):
     n = good + bad
-    values = [n, bad, (n * weight) << 16, (bad * weight) << 16, n * weight**2 * 256, bad * weight**2 * 256, 0]
+    values = [n, bad, (n * weight) << 16, (bad * weight) << 16, n * weight**2 * 256, bad * weight**2 * 256, 0, 0]
     found = sli(values)
     assert found.interval is not None
     assert found.ratio is not None
     low, high = found.interval
     assert 0 <= low <= found.ratio <= high <= 1
+
+
+@given(st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
+def test_the_true_ratio_lies_between_that_with_the_unsure_bad_and_that_with_them_good(good, bad, unsure):
+    values = weighed(good + bad + unsure, bad + unsure)
+    values[Column.N_UNSURE] = unsure
+    found = sli(values)
+    assert found.n_unsure == unsure
+    if good + bad + unsure == 0:
+        assert found.ratio_upper is None
+        return
+    n = good + bad + unsure
+    assert (found.ratio, found.ratio_upper) == (float(Fraction(good, n)), float(Fraction(good + unsure, n)))
+
+
+def test_the_bound_to_add_is_named_in_the_units_that_a_metric_may_have():
+    objective = Objective(
+        service="a/b/c",
+        name="fast",
+        target="0.9",
+        window_minutes=60,
+        signal=SliSignal.METRICS,
+        metric="http.server.request.duration",
+        duration_lte_ns=200_000_000,
+    )
+    assert bound_to_add(objective).startswith(
+        "fast: make 0.2 (200 where the unit is ms) a bucket bound of http.server.request.duration"
+    )

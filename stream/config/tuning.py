@@ -1,0 +1,66 @@
+"""Settings that an operator may change with `NAME=VALUE`. They travel in the log, as decisions depend on them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from stream.config.problems import nearest, quoted, shown
+from stream.core.errors import ConfigError
+from stream.core.slo.spec import Settings
+
+DEFAULT = "default"
+"""The value that puts a setting back to its default."""
+
+RANGES: Mapping[str, tuple[int, int]] = {
+    "services_max": (1, 100_000),
+    "versions_max": (1, 10_000),
+    "streams_max": (1, 10_000_000),
+    "duplicate_minutes": (0, 60),
+    "limits.message_bytes": (1 << 10, 256 << 20),
+    "limits.items": (1, 1_000_000),
+    "limits.attributes": (1, 4096),
+    "limits.value_bytes": (16, 65_536),
+    "limits.depth": (4, 32),
+    "limits.explicit_buckets": (1, 4096),
+    "limits.exponential_buckets": (1, 4096),
+}
+"""Least and most value of each."""
+
+
+def tuned(settings: Settings, changes: Sequence[str]) -> Settings:
+    """Returns the settings with the changes `NAME=VALUE`, in order; `NAME=default` puts one back.
+
+    Raises:
+        ConfigError: When a change is malformed, its name is not known or its value out of range.
+    """
+    for change in changes:
+        name, equals, text = change.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {shown(change)}: write NAME=VALUE, for example duplicate_minutes=0")
+        if name not in RANGES:
+            guess = nearest(name, RANGES)
+            fix = f"did you mean `{guess}`?" if guess else f"settings are {', '.join(RANGES)}"
+            raise ConfigError(f"--set {shown(change)}: there is no setting {quoted(name)}; {fix}")
+        settings = _changed(settings, name, text)
+    return settings
+
+
+def _changed(settings: Settings, name: str, text: str) -> Settings:
+    prefix, dot, limit = name.partition(".")
+    defaults = Settings()
+    if not dot:
+        changes: dict[str, Any] = {name: getattr(defaults, name) if text == DEFAULT else _value(name, text)}
+        return replace(settings, **changes)
+    assert prefix == "limits"
+    value = getattr(defaults.limits, limit) if text == DEFAULT else _value(name, text)
+    return replace(settings, limits=replace(settings.limits, **{limit: value}))
+
+
+def _value(name: str, text: str) -> int:
+    least, most = RANGES[name]
+    digits = text.isascii() and text.isdecimal() and len(text) <= len(str(most))
+    if not digits or not least <= int(text) <= most:
+        raise ConfigError(f"--set {name}={shown(text)}: write a whole number from {least} to {most}, or `{DEFAULT}`")
+    return int(text)

@@ -1,0 +1,139 @@
+"""Metric points of a record: judged and admitted as rows are, turned into steps by their streams, counted in cells.
+
+What a step adds belongs to the minute of the point's time, also where the step began in an earlier minute: the point
+does not say when within it the events happened.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream.core.cells import COLUMNS, Column
+from stream.core.columns import Array, RejectReason
+from stream.core.engine.admission import Admitted, admit, count, judge
+from stream.core.engine.state import State
+from stream.core.engine.tally import Predicate, Tally, grouped
+from stream.core.engine.verdicts import Items, Verdicts
+from stream.core.events import Output
+from stream.core.log import LogRecord
+from stream.core.points import PointFlag, Points
+from stream.core.slo.selection import having
+from stream.core.slo.spec import Bundle, SliSignal
+from stream.core.streams import Outcome, Steps, within
+from stream.core.units import WEIGHT_ONE
+
+STEP_EVENTS_MAX = 1 << 32
+"""More events in one step of one stream are no requests, and sums of them would overflow: the point is refused."""
+
+_SQUARE_ONE = 1 << 8
+_NEVER = np.iinfo(np.int64).max
+_SIGNALS = frozenset((SliSignal.METRICS,))
+_REJECTED = {
+    Outcome.SECOND_WRITER: RejectReason.SECOND_WRITER,
+    Outcome.TOO_MANY_STREAMS: RejectReason.TOO_MANY_STREAMS,
+    Outcome.OUT_OF_RANGE: RejectReason.OUT_OF_RANGE,
+}
+
+
+def apply_points(state: State, record: LogRecord, points: Points, repeated: Array) -> list[Output]:
+    """Counts what the points that are new, neither late nor from the future, and within the caps add.
+
+    `repeated` is what `repeated_messages` returned.
+
+    Returns a dead letter per source and reason of the points that were refused.
+    """
+    assert state.bundle is not None
+    items = Items.of_points(points)
+    verdicts = judge(state, record, items, repeated)
+    admitted = admit(state, items, verdicts)
+    if len(admitted):
+        chosen = points.take(admitted.index) if len(admitted) < len(points) else points
+        steps = state.streams.apply(
+            chosen,
+            watched_from_ns=_watched_from_ns(state, record)[chosen.source],
+            streams_max=state.bundle.settings.streams_max,
+        )
+        _enter(verdicts, admitted, steps, _too_many(chosen, steps, state.bundle))
+        taken = verdicts.open[admitted.index]
+        if taken.any():
+            _count(state, record, admitted.take(taken), _Taken(chosen, steps, np.flatnonzero(taken)))
+    verdicts.count()
+    return verdicts.dead_letters(state, record.sources)
+
+
+def _watched_from_ns(state: State, record: LogRecord) -> Array:
+    """Returns, per source of the record, since when its topic has been read; the end of time while nobody knows."""
+    began: dict[str, int] = {}
+    for (topic, _), began_ns in state.clocks.began_ns.items():
+        began[topic] = min(began_ns, began.get(topic, _NEVER))
+    return np.array([began.get(source.topic, _NEVER) for source in record.sources], np.int64)
+
+
+def _too_many(points: Points, steps: Steps, bundle: Bundle) -> Array:
+    """Returns bool[n]: whether a point of a metric that some objective counts adds more than `STEP_EVENTS_MAX`."""
+    large = steps.n > STEP_EVENTS_MAX
+    if large.any():
+        metrics = {objective.metric for objective in bundle.objectives}
+        large &= np.array([name in metrics for name in points.names], bool)[points.name]
+    return np.asarray(large)
+
+
+def _enter(verdicts: Verdicts, admitted: Admitted, steps: Steps, too_many: Array) -> None:
+    def of(chosen: Array) -> Array:
+        mask = np.zeros(len(verdicts.open), bool)
+        mask[admitted.index[chosen]] = True
+        return mask
+
+    outcome = np.where(too_many, np.int8(Outcome.OUT_OF_RANGE), steps.outcome)
+    if outcome.any():
+        verdicts.duplicate(of(outcome == Outcome.DUPLICATE))
+        verdicts.late(of(outcome == Outcome.LATE))
+        for refused, reason in _REJECTED.items():
+            verdicts.reject(of(outcome == refused), reason)
+
+
+class _Taken:
+    """The points that were taken, and what they add."""
+
+    def __init__(self, points: Points, steps: Steps, index: Array) -> None:
+        self.points, self.steps, self.index = points, steps, index
+
+    def tally(self, admitted: Admitted, wanted: Array, predicate: Predicate) -> Tally:
+        """Returns what is added to the cells of objectives with this predicate, per pair and minute."""
+        assert predicate.metric is not None
+        points, steps, index = self.points, self.steps, self.index
+        selected = np.array([name == predicate.metric for name in points.names], bool)[points.name[index]]
+        selected &= wanted[admitted.pair] & (steps.n[index] > 0)
+        if predicate.kinds and selected.any():
+            selected &= np.isin(points.kind[index], predicate.kinds)
+        if predicate.attributes and selected.any():
+            selected &= having(points.attribute_sets, predicate.attributes)[points.attributes[index]]
+        chosen = np.flatnonzero(selected)
+        n = steps.n[index[chosen]]
+        if predicate.duration_lte_ns is not None and len(chosen):
+            inside = within(points, steps, predicate.duration_lte_ns)
+            known = inside.known[index[chosen]]
+            chosen, n = chosen[known], n[known]
+            at = index[chosen]
+            values = _values(n, n - inside.low[at], inside.high[at] - inside.low[at])
+        else:
+            values = _values(n, np.where(self._failed(index[chosen], predicate), n, 0), np.zeros_like(n))
+        return grouped(admitted.pair[chosen], admitted.minute[chosen], values)
+
+    def _failed(self, at: Array, predicate: Predicate) -> Array:
+        points = self.points
+        if predicate.good_attributes and len(at):
+            return np.asarray(~having(points.attribute_sets, predicate.good_attributes)[points.attributes[at]])
+        return np.asarray((points.flags[at] & PointFlag.FAILED) != 0)
+
+
+def _values(n: Array, bad: Array, unsure: Array) -> Array:
+    values = np.zeros((COLUMNS, len(n)), np.int64)
+    values[Column.N], values[Column.N_BAD], values[Column.N_UNSURE] = n, bad, unsure
+    values[Column.WEIGHT], values[Column.WEIGHT_BAD] = n * WEIGHT_ONE, bad * WEIGHT_ONE
+    values[Column.WEIGHT_SQUARE], values[Column.WEIGHT_SQUARE_BAD] = n * _SQUARE_ONE, bad * _SQUARE_ONE
+    return values
+
+
+def _count(state: State, record: LogRecord, admitted: Admitted, taken: _Taken) -> None:
+    count(state, record, admitted, _SIGNALS, lambda predicate, wanted: taken.tally(admitted, wanted, predicate))

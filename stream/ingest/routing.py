@@ -1,0 +1,178 @@
+"""Routing: a cycle's columns become one log record per destination.
+
+A record says of each source which offsets it covers: every row, point and receipt of [first offset of the session,
+next offset) for its destination is in it or in an earlier record of the session.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from stream.core.columns import Array, Receipts, Rows, take_receipts
+from stream.core.fingerprints import Fingerprints
+from stream.core.log import LogRecord, Progress
+from stream.core.otlp import Decoded, concat_decoded
+from stream.core.points import Points
+from stream.core.service_key import partition_of
+from stream.ingest.cycle import Cycle
+
+_SERVICES_REMEMBERED = 100_000
+_OFFSET_BITS = 48
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Configuration:
+    """A bundle as the ingest forwards it: its version, its bytes."""
+
+    version: int
+    body: bytes
+
+
+@dataclass(slots=True)
+class Sequences:
+    """Counts the records of one incarnation at each destination, from 0."""
+
+    following: dict[int, int] = field(default_factory=dict)
+
+    def take(self, destination: int) -> int:
+        """Returns the next sequence number at `destination` and counts it as used."""
+        sequence = self.following.get(destination, 0)
+        self.following[destination] = sequence + 1
+        return sequence
+
+
+class Router:
+    """Makes the log records of one incarnation. Its state: sequences, configurations sent, known partitions.
+
+    Args:
+        generation: Pipeline generation.
+        partitions: P, partitions of the shuffle log.
+        incarnation: Unique per process start.
+    """
+
+    def __init__(self, *, generation: str, partitions: int, incarnation: str) -> None:
+        assert 0 < partitions <= np.iinfo(np.int16).max, partitions
+        self.generation = generation
+        self.partitions = partitions
+        self.incarnation = incarnation
+        self.sequences = Sequences()
+        self.config_sent: dict[int, int] = {}
+        self._partition_of: dict[str, int] = {}
+
+    def route(self, cycle: Cycle, config: Configuration, progress: Progress | None = None) -> dict[int, LogRecord]:
+        """Returns the cycle's record of each destination that gets one; each must be sent, and none twice.
+
+        With progress every partition gets a record. The first record of a configuration version at a
+        destination carries its body.
+
+        Args:
+            cycle: What was read.
+            config: The configuration under which it was decoded.
+            progress: The reading positions at the end of this cycle, where they are due.
+        """
+        listed = range(len(cycle.sessions)) if progress is not None else sorted(cycle.touched)
+        decoded = _renumbered(concat_decoded(cycle.parts), listed, len(cycle.sessions))
+        sources = tuple(cycle.sessions[source].covered() for source in listed)
+        rows_to = self._destinations(decoded.rows.services)[decoded.rows.service]
+        points_to = self._destinations(decoded.points.services)[decoded.points.service]
+        rows = _rows_by_destination(decoded.rows, rows_to, self.partitions)
+        points = _points_by_destination(decoded.points, points_to)
+        homes = np.array([cycle.sessions[source].home(self.partitions) for source in listed], "int16")
+        receipts = _receipts_by_destination(decoded.receipts, homes)
+        destinations = range(self.partitions) if progress is not None else sorted({*rows, *points, *receipts})
+        wanted = _fingerprints_by_destination(decoded, rows_to, points_to)
+        return {
+            destination: LogRecord(
+                generation=self.generation,
+                partitions=self.partitions,
+                incarnation=self.incarnation,
+                sequence=self.sequences.take(destination),
+                config_version=config.version,
+                sources=sources,
+                config=self._config_for(destination, config),
+                fingerprints=wanted.get(destination),
+                rows=rows.get(destination),
+                points=points.get(destination),
+                receipts=receipts.get(destination),
+                progress=progress,
+            )
+            for destination in destinations
+        }
+
+    def _config_for(self, destination: int, config: Configuration) -> bytes | None:
+        if self.config_sent.get(destination) == config.version:
+            return None
+        self.config_sent[destination] = config.version
+        return config.body
+
+    def _destinations(self, services: Sequence[str]) -> Array:
+        """Returns the destination of each service key; each key is hashed once."""
+        known = self._partition_of
+        if len(known) > _SERVICES_REMEMBERED:
+            known.clear()  # the names come from outside: memory must not grow with them
+        for service in services:
+            if service not in known:
+                known[service] = partition_of(service, self.partitions)
+        return np.array([known[service] for service in services], "int16")
+
+
+def _renumbered(decoded: Decoded, listed: Sequence[int], sessions: int) -> Decoded:
+    """Returns the columns with their sources as indices into the record's table."""
+    if len(listed) == sessions:
+        return decoded
+    table = np.full(sessions, -1, "int16")
+    table[np.array(listed, "int64")] = np.arange(len(listed), dtype="int16")
+    rows = replace(decoded.rows, source=table[decoded.rows.source])
+    points = replace(decoded.points, source=table[decoded.points.source])
+    receipts = replace(decoded.receipts, source=table[decoded.receipts.source])
+    prints = replace(decoded.fingerprints, source=table[decoded.fingerprints.source])
+    for part in (rows, points, receipts):
+        assert (part.source >= 0).all(), "columns of a source that was not read"
+    return Decoded(rows=rows, points=points, receipts=receipts, fingerprints=prints)
+
+
+def _rows_by_destination(rows: Rows, destination: Array, partitions: int) -> dict[int, Rows]:
+    if not len(rows):
+        return {}
+    order = np.argsort(destination, kind="stable")  # radix sort for int16; keeps the offsets' order
+    arrays = {name: getattr(rows, name)[order] for name in Rows.DTYPES}
+    bounds = np.searchsorted(destination[order], np.arange(partitions + 1))
+    return {
+        at: replace(rows, **{name: array[bounds[at] : bounds[at + 1]] for name, array in arrays.items()})
+        for at in range(partitions)
+        if bounds[at] < bounds[at + 1]
+    }
+
+
+def _points_by_destination(points: Points, destination: Array) -> dict[int, Points]:
+    return {int(at): points.take(np.flatnonzero(destination == at)) for at in np.unique(destination)}
+
+
+def _receipts_by_destination(receipts: Receipts, homes: Array) -> dict[int, Receipts]:
+    if not len(receipts):
+        return {}
+    home = homes[receipts.source]
+    return {int(at): take_receipts(receipts, np.flatnonzero(home == at)) for at in np.unique(home)}
+
+
+def _fingerprints_by_destination(decoded: Decoded, rows_to: Array, points_to: Array) -> dict[int, Fingerprints]:
+    """Returns, for each destination, the fingerprints of the messages that it gets rows or points of."""
+    prints = decoded.fingerprints
+    if not len(prints):
+        return {}
+    order = np.argsort(_message_keys(prints.source, prints.offset), kind="stable")
+    prints = prints.take(order)
+    known = _message_keys(prints.source, prints.offset)
+    keys = np.concatenate([_message_keys(part.source, part.offset) for part in (decoded.rows, decoded.points)])
+    to = np.concatenate([rows_to, points_to]).astype("int64")
+    at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
+    pairs = np.unique((to * len(known) + at)[known[at] == keys])
+    destination, index = pairs // len(known), pairs % len(known)
+    return {int(one): prints.take(index[destination == one]) for one in np.unique(destination)}
+
+
+def _message_keys(source: Array, offset: Array) -> Array:
+    return (source.astype("int64") << _OFFSET_BITS) | offset
