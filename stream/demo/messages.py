@@ -1,4 +1,7 @@
-"""The bytes that producers send: OTLP requests as SDKs and Collectors encode them, and flat JSON events."""
+"""The bytes that producers send: OTLP requests as SDKs and Collectors encode them, and flat JSON events.
+
+Traces and metrics are written in protobuf, logs in JSON.
+"""
 
 from __future__ import annotations
 
@@ -7,13 +10,30 @@ from dataclasses import dataclass
 
 import numpy as np
 import orjson
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.common.v1.common_pb2 import AnyValue, InstrumentationScope, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import (
+    AggregationTemporality,
+    HistogramDataPoint,
+    Metric,
+    ResourceMetrics,
+    ScopeMetrics,
+)
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Histogram as OtlpHistogram
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource as OtlpResource
 from opentelemetry.proto.trace.v1.trace_pb2 import ResourceSpans, ScopeSpans, Status
 from opentelemetry.proto.trace.v1.trace_pb2 import Span as OtlpSpan
 
 from stream.demo.story import ENVIRONMENT, NAMESPACE, Service
+
+BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+"""Of `http.server.request.duration`. Source: OpenTelemetry semantic conventions, HTTP metrics."""
+
+DISPATCHED = "shipment.dispatched"
+"""Event name of the log records that the shipping service's objective counts."""
+
+_SEVERITIES = {"DEBUG": 5, "INFO": 9, "ERROR": 17}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,17 +68,25 @@ def _resource_spans(resource: Resource, random: np.random.Generator) -> Resource
         _span(span, ids[24 * i : 24 * i + 16], ids[24 * i + 16 : 24 * (i + 1)], resource.service.tracestate)
         for i, span in enumerate(resource.spans)
     ]
-    attributes = (
-        ("service.name", resource.service.name),
-        ("service.namespace", NAMESPACE),
-        ("service.version", resource.version),
-        ("deployment.environment.name", ENVIRONMENT),
-        ("telemetry.sdk.language", "python"),
-    )
     return ResourceSpans(
-        resource=OtlpResource(attributes=[_text(key, value) for key, value in attributes]),
+        resource=_otlp_resource(resource.service, resource.version),
         scope_spans=[ScopeSpans(spans=spans)],
     )
+
+
+def _otlp_resource(service: Service, version: str, **more: str) -> OtlpResource:
+    attributes = _resource_attributes(service, version) | more
+    return OtlpResource(attributes=[_text(key, value) for key, value in attributes.items()])
+
+
+def _resource_attributes(service: Service, version: str) -> dict[str, str]:
+    return {
+        "service.name": service.name,
+        "service.namespace": NAMESPACE,
+        "service.version": version,
+        "deployment.environment.name": ENVIRONMENT,
+        "telemetry.sdk.language": "python",
+    }
 
 
 def _span(span: Span, trace_id: bytes, span_id: bytes, tracestate: str) -> OtlpSpan:
@@ -106,3 +134,84 @@ def flat_event(service: Service, version: str, end_ns: int, duration_ns: int, fa
         "status": "error" if failed else "ok",
     }
     return orjson.dumps(event)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Histogram:
+    """The requests of a route since its process started: how many in each bucket, and how long they took together."""
+
+    route: str
+    counts: Sequence[int]
+    sum_ns: int
+
+
+def metrics_request(
+    service: Service, instance: str, histograms: Sequence[Histogram], *, start_ns: int, time_ns: int
+) -> bytes:
+    """Returns an `ExportMetricsServiceRequest` with one point, cumulative, for each histogram of a process."""
+    points = [
+        HistogramDataPoint(
+            start_time_unix_nano=start_ns,
+            time_unix_nano=time_ns,
+            count=sum(histogram.counts),
+            sum=histogram.sum_ns / 1e9,
+            bucket_counts=histogram.counts,
+            explicit_bounds=BOUNDS_S,
+            attributes=[
+                _text("http.request.method", "GET"),
+                _text("http.route", histogram.route),
+                _number("http.response.status_code", 200),
+            ],
+        )
+        for histogram in histograms
+    ]
+    metric = Metric(
+        name="http.server.request.duration",
+        unit="s",
+        histogram=OtlpHistogram(
+            data_points=points, aggregation_temporality=AggregationTemporality.AGGREGATION_TEMPORALITY_CUMULATIVE
+        ),
+    )
+    scope = InstrumentationScope(name="opentelemetry.instrumentation.asgi")
+    measured = ResourceMetrics(
+        resource=_otlp_resource(service, "v1", **{"service.instance.id": instance}),
+        scope_metrics=[ScopeMetrics(scope=scope, metrics=[metric])],
+    )
+    data: bytes = ExportMetricsServiceRequest(resource_metrics=[measured]).SerializeToString()
+    return data
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Entry:
+    """A log record: of a parcel that was dispatched, or was not, or (no `parcel`) of no event."""
+
+    time_ns: int
+    parcel: bool
+    failed: bool
+
+
+def logs_request(service: Service, entries: Sequence[Entry]) -> bytes:
+    """Returns an `ExportLogsServiceRequest` in OTLP/JSON."""
+    attributes = _resource_attributes(service, "v1")
+    logged = {
+        "resource": {"attributes": [{"key": key, "value": {"stringValue": attributes[key]}} for key in attributes]},
+        "scopeLogs": [{"scope": {"name": service.name}, "logRecords": [_log_record(entry) for entry in entries]}],
+    }
+    return orjson.dumps({"resourceLogs": [logged]})
+
+
+def _log_record(entry: Entry) -> dict[str, object]:
+    if entry.parcel:
+        severity, body = ("ERROR", "the carrier refused the label") if entry.failed else ("INFO", "parcel dispatched")
+    else:
+        severity, body = ("ERROR", "the label printer is out of paper") if entry.failed else ("DEBUG", "rates read")
+    record: dict[str, object] = {
+        "timeUnixNano": str(entry.time_ns),
+        "observedTimeUnixNano": str(entry.time_ns),
+        "severityNumber": _SEVERITIES[severity],
+        "severityText": severity,
+        "body": {"stringValue": body},
+    }
+    if entry.parcel:
+        record["eventName"] = DISPATCHED
+    return record

@@ -13,7 +13,8 @@ from stream.core.units import MINUTE_NS
 from stream.demo.workload import Topics
 
 CATCHING_UP_AFTER_S = 120.0
-"""On the wall clock, as everywhere; in event time it is as many times longer as event time runs faster."""
+DUPLICATE_MINUTES = 10
+"""Both on the wall clock, as everywhere; in event time they are as many times longer as event time runs faster."""
 
 
 def write_slo_files(directory: Path) -> list[Path]:
@@ -53,6 +54,11 @@ def demo_bundle(files: list[Path], topics: Topics, *, pipeline: str, generation:
         sources=(
             Source(topic=topics.spans, encoding="otlp_proto"),
             Source(topic=topics.events, encoding="flat"),
+            Source(topic=topics.metrics, encoding="otlp_proto", signal="metrics"),
+            Source(topic=topics.logs, encoding="otlp_json", signal="logs"),
         ),
-        settings=Settings(catching_up_after_ns=max(2 * MINUTE_NS, round(CATCHING_UP_AFTER_S * speed * 1e9))),
+        settings=Settings(
+            catching_up_after_ns=max(2 * MINUTE_NS, round(CATCHING_UP_AFTER_S * speed * 1e9)),
+            duplicate_minutes=max(DUPLICATE_MINUTES, round(DUPLICATE_MINUTES * speed)),
+        ),
     )

@@ -21,7 +21,7 @@ class DemoOptions:
     Args:
         seed: Fixes everything but the time base.
         duration_s: Wall-clock length of the workload.
-        rate: Factor on the traffic; 1 is 3,000 spans and events a second.
+        rate: Factor on the traffic; 1 is 3,000 spans and flat events a second.
         broker: `local` for a Kafka of the demo's own, or `HOST:PORT[,HOST:PORT…]`.
         kill_workers: Workers to kill (SIGKILL) during the run.
         json_path: File for the result as JSON.
@@ -63,5 +63,5 @@ class DemoOptions:
 
     @property
     def spans_expected(self) -> float:
-        """About as many items the workload has."""
+        """About as many spans and flat events the workload has."""
         return story.SPANS_PER_S * self.rate * self.duration_s

@@ -65,7 +65,7 @@ def is_equal(tally: TopicTally, accounts: Accounts) -> bool:
         accounts.in_flight == 0
         and accounts.received == tally.produced
         and accounts.received == accounts.counted + accounts.duplicate + accounts.late + rejected
-        and (accounts.counted, accounts.duplicate, accounts.late) == (tally.counted, 0, tally.late)
+        and (accounts.counted, accounts.duplicate, accounts.late) == (tally.counted, tally.duplicate, tally.late)
         and accounts.rejected == dict(tally.rejected)
     )
 
@@ -152,28 +152,31 @@ def _topics_table(result: Result) -> Table:
         a = result.accounts[topic]
         figures = (tally.produced, a.received, a.counted, a.duplicate, a.late, sum(a.rejected.values()))
         table.add_row(topic, *(f"{figure:,}" for figure in figures), _mark(is_equal(tally, a)))
-        expected = (tally.produced, tally.produced, tally.counted, 0, tally.late, sum(tally.rejected.values()))
+        rejected = sum(tally.rejected.values())
+        expected = (tally.produced, tally.produced, tally.counted, tally.duplicate, tally.late, rejected)
         table.add_row("  generator", *(f"{figure:,}" for figure in expected), style="dim")
     return table
 
 
 def _notes(result: Result) -> Text:
-    """Returns why items were rejected, and how many a replay repeated."""
-    lines = []
+    """Returns what duplicates are, why items were rejected, and how many a replay repeated."""
+    lines = ["duplicate: of OTLP messages that were sent again, byte for byte, as a Collector does that got no answer"]
     for topic, account in result.accounts.items():
         reasons = ", ".join(f"{reason} {items}" for reason, items in account.rejected.items()) or "nothing"
-        lines.append(f"rejected of {topic}: {reasons}; replayed, outside the equation: {account.replayed:,}")
+        lines.append(f"rejected of {topic}: {reasons}")
+    replayed = sum(account.replayed for account in result.accounts.values())
+    lines.append(f"replayed after a restart, outside the equation: {replayed:,}")
     return Text("\n".join(lines), style="dim")
 
 
 def _objectives_table(result: Result) -> Table:
-    table = _table("requests by objective", ("generated", "bad", "counted", "bad"))
+    table = _table("requests by objective", ("from", "generated", "bad", "counted", "bad"))
     for service in story.SERVICES:
         for indicator in service.indicators:
             made = result.tally.objectives.get(indicator.objective, (0, 0))
             counted = result.requests.get(indicator.objective, (0, 0))
             figures = (f"{figure:,}" for figure in (*made, *counted))
-            table.add_row(indicator.objective, *figures, _mark(made == counted))
+            table.add_row(indicator.objective, service.carrier.value, *figures, _mark(made == counted))
     return table
 
 

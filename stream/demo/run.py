@@ -72,7 +72,7 @@ def run(options: DemoOptions) -> int:
             bootstrap = options.broker
         prefix = PREFIX_DEFAULT if local else f"qma-demo-{uuid.uuid4().hex[:8]}."
         sources = "" if local else prefix
-        topics = Topics(spans=f"{sources}otlp_spans", events=f"{sources}telemetry.events", partitions=PARTITIONS)
+        topics = Topics.named(sources, PARTITIONS)
         workers = Workers(bootstrap, prefix, directory / "workers.log")
         stack.callback(workers.kill)
         demo = _Demo(options, directory, bootstrap, prefix, topics, workers, shown, began_s)
@@ -82,7 +82,7 @@ def run(options: DemoOptions) -> int:
 def _introduction(options: DemoOptions) -> str:
     text = (
         f"demo with seed {options.seed}: {story.MINUTES} minutes of event time in {options.duration_s:g} s, "
-        f"about {options.spans_expected:,.0f} spans and events"
+        f"about {options.spans_expected:,.0f} spans and events, and metrics and logs beside them"
     )
     if options.spans_expected < story.STORY_SPANS_MIN:
         text += (
@@ -187,7 +187,7 @@ class _Demo:
         clock = {"message.timestamp.type": "CreateTime"}
         specs += [
             TopicSpec(name=name, partitions=PARTITIONS, replication=1, config=clock, ours=False)
-            for name in (self._topics.spans, self._topics.events)
+            for name in self._topics.names
         ]
         created = await apply(self._bootstrap, specs)
         self._topics_created = [change.topic for change in created]
@@ -247,7 +247,7 @@ class _Demo:
             ledgers = await read_ledgers(self._bootstrap, f"{self._prefix}state", PARTITIONS)
             applied = {
                 (topic, partition): offset
-                for topic in (self._topics.spans, self._topics.events)
+                for topic in self._topics.names
                 for partition, offset in accounts_of(ledgers, topic).offsets.items()
             }
             if applied == self._acknowledged:
@@ -264,7 +264,7 @@ class _Demo:
             await asyncio.sleep(_LOOK_S)
 
     def _progress(self, reader: ResultReader) -> Progress:
-        accounts = [accounts_of(reader.ledgers, topic) for topic in (self._topics.spans, self._topics.events)]
+        accounts = [accounts_of(reader.ledgers, topic) for topic in self._topics.names]
         event_time = datetime.fromtimestamp(self._workload.tick_end_ns(self._tick) / 1e9, UTC)
         return Progress(
             phase=self._phase,
@@ -272,6 +272,7 @@ class _Demo:
             event_time=f"{event_time:%H:%M}",
             produced=self._workload.tally.produced,
             counted=sum(a.counted for a in accounts),
+            duplicate=sum(a.duplicate for a in accounts),
             late=sum(a.late for a in accounts),
             rejected=sum(sum(a.rejected.values()) for a in accounts),
             replayed=sum(a.replayed for a in accounts),

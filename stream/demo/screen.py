@@ -30,6 +30,7 @@ class Progress:
         event_time: Event time reached, `HH:MM`.
         produced: Items produced so far.
         counted: Items that are counted in the product's checkpoints.
+        duplicate: Items that their producer sent twice.
         late: Items that were late.
         rejected: Items that were refused.
         replayed: Items that a replay repeated.
@@ -42,6 +43,7 @@ class Progress:
     event_time: str
     produced: int
     counted: int
+    duplicate: int
     late: int
     rejected: int
     replayed: int
@@ -52,7 +54,7 @@ class Progress:
         """Returns it as one line."""
         parts = [
             f"{self.phase} {self.done_ratio:.0%}, event time {self.event_time} UTC: produced {self.produced:,}",
-            f"checkpointed: counted {self.counted:,}, late {self.late}, "
+            f"checkpointed: counted {self.counted:,}, duplicate {self.duplicate}, late {self.late}, "
             f"rejected {self.rejected}, replayed {self.replayed:,}",
         ]
         if self.kills:

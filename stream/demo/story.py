@@ -1,13 +1,15 @@
-"""What happens in the demo: four services over eighty minutes of event time. Constants and pure functions only.
+"""What happens in the demo: six services over eighty minutes of event time. Constants and pure functions only.
 
 minute 0        16    22                42                        66          80
 checkout v1 ────┴─────┐ rollout
          v2     ┌─────┴─── healthy ─────┼──── six in ten fail ─────┼─ recovered ─┤
+search   ──────────────────────────────── one of its processes starts anew, minute 50
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 
 MINUTES = 80
 TICKS_PER_MINUTE = 6
@@ -17,7 +19,8 @@ TICK_NS = 60_000_000_000 // TICKS_PER_MINUTE
 more than a tick behind another: a sixth of the time by which rows may be late."""
 
 SPANS_PER_S = 3000.0
-"""Spans and events per second of wall clock, at a rate of 1."""
+"""Spans and flat events per second of wall clock, at a rate of 1. Points and log records come on top: a few thousand,
+whatever the rate."""
 
 STORY_SPANS_MIN = 40_000
 """With fewer items in all, certificates may not be earned before the end."""
@@ -25,12 +28,33 @@ STORY_SPANS_MIN = 40_000
 ROLLOUT = (16.0, 22.0)
 DEGRADED = (42.0, 66.0)
 
+INSTANCES = 4
+EXPORT_TICKS = 3
+"""Each process of a service that measures its requests exports its histograms every 30 s."""
+
+RESTART_TICK = 50 * TICKS_PER_MINUTE
+RESTARTED = 2
+"""The process that starts anew, with counts from zero, at the first export from this tick on."""
+
+RETRY_EVERY_TICKS = 60
+"""How often an OTLP message of the tick before is sent again, of each topic one: as a Collector does that got no
+answer."""
+
 DEGRADED_BAD_RATIO = 0.6
 CLIENT_BAD_RATIO = 0.02
 """Calls to others fail more often; no objective here counts them."""
 
 ENVIRONMENT = "production"
 NAMESPACE = "shop"
+
+
+class Carrier(StrEnum):
+    """What says how a service is doing."""
+
+    SPANS = "spans"
+    EVENTS = "flat events"
+    METRICS = "metrics"
+    LOGS = "logs"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,10 +74,11 @@ class Service:
 
     Args:
         name: `service.name`.
-        flat: It sends flat JSON events; otherwise OTLP spans.
+        carrier: What it sends.
         share: Its part of the rate; 0 for one with traffic of its own.
         per_tick: Mean requests a tick where its traffic does not depend on the rate.
-        request_ratio: Part of its spans that are requests; the others are calls to other services.
+        request_ratio: Part of what it does that its objectives select; the others are calls to other services, health
+            checks, records of no event.
         bad_ratio: Probability that a request fails while all is well.
         median_ms: Median duration of a request.
         spread: Standard deviation of the logarithm of durations.
@@ -61,7 +86,7 @@ class Service:
     """
 
     name: str
-    flat: bool = False
+    carrier: Carrier = Carrier.SPANS
     share: float = 0.0
     per_tick: float = 0.0
     request_ratio: float = 1.0
@@ -101,7 +126,7 @@ CHECKOUT = Service(
 )
 ORDERS = Service(
     name="orders",
-    flat=True,
+    carrier=Carrier.EVENTS,
     share=0.2,
     bad_ratio=0.0005,
     median_ms=150.0,
@@ -116,8 +141,27 @@ GIFTCARDS = Service(
     tracestate="ot=th:0",
     indicators=(Indicator(objective="giftcards-availability"),),
 )
+SEARCH = Service(
+    name="search",
+    carrier=Carrier.METRICS,
+    per_tick=100.0,
+    request_ratio=0.9,
+    median_ms=60.0,
+    spread=0.4,
+    indicators=(Indicator(objective="search-in-time", duration_lte_ns=250_000_000),),
+)
+SHIPPING = Service(
+    name="shipping",
+    carrier=Carrier.LOGS,
+    per_tick=6.0,
+    request_ratio=0.75,
+    bad_ratio=0.0005,
+    median_ms=1.0,
+    spread=0.1,
+    indicators=(Indicator(objective="shipping-dispatched"),),
+)
 
-SERVICES = (STOREFRONT, CHECKOUT, ORDERS, GIFTCARDS)
+SERVICES = (STOREFRONT, CHECKOUT, ORDERS, GIFTCARDS, SEARCH, SHIPPING)
 
 
 def versions(service: Service) -> tuple[str, ...]:
@@ -140,7 +184,7 @@ def bad_ratio(service: Service, version: str, minute: float) -> float:
 
 
 def items_per_tick(service: Service, duration_s: float, rate: float) -> float:
-    """Returns the mean number of spans or events of a service in a tick.
+    """Returns the mean number of spans, events, measured requests or log records of a service in a tick.
 
     Args:
         duration_s: Wall-clock length of the demo.

@@ -16,6 +16,7 @@ class TopicTally:
     messages: int = 0
     produced: int = 0
     counted: int = 0
+    duplicate: int = 0
     late: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
 
@@ -33,18 +34,25 @@ class Tally:
         return self.topics.setdefault(topic, TopicTally())
 
     def message(
-        self, topic: str, *, counted: int = 0, late: int = 0, rejected: Mapping[str, int] | None = None
+        self,
+        topic: str,
+        *,
+        counted: int = 0,
+        duplicate: int = 0,
+        late: int = 0,
+        rejected: Mapping[str, int] | None = None,
     ) -> None:
         """Enters one message and what must become of each of its items."""
         tally = self.topic(topic)
         tally.messages += 1
         tally.counted += counted
+        tally.duplicate += duplicate
         tally.late += late
         tally.rejected.update(rejected or {})
-        tally.produced += counted + late + sum((rejected or {}).values())
+        tally.produced += counted + duplicate + late + sum((rejected or {}).values())
 
     def requests(self, objective: str, end_ns: Sequence[int], bad: Sequence[bool]) -> None:
-        """Enters the requests that an objective selects, by the minute in which each ended."""
+        """Enters the requests that an objective selects, by the minute in which each ended, or was exported."""
         for minute, n in Counter(at // MINUTE_NS for at in end_ns).items():
             self.minutes.setdefault((objective, minute), [0, 0])[0] += n
         for minute, n in Counter(at // MINUTE_NS for at, is_bad in zip(end_ns, bad, strict=True) if is_bad).items():

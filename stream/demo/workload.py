@@ -6,14 +6,25 @@ The seed fixes every byte but the time base: two runs differ only in when minute
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
 
 from stream.demo import story
-from stream.demo.messages import Resource, Span, flat_event, spans_request
-from stream.demo.story import SERVICES, TICK_NS, TICKS_PER_MINUTE, Service
+from stream.demo.instances import SEARCHES, Export, Instance
+from stream.demo.messages import (
+    BOUNDS_S,
+    Entry,
+    Histogram,
+    Resource,
+    Span,
+    flat_event,
+    logs_request,
+    metrics_request,
+    spans_request,
+)
+from stream.demo.story import SERVICES, TICK_NS, TICKS_PER_MINUTE, Carrier, Service
 from stream.demo.tally import Tally
 
 Array = np.ndarray[Any, Any]
@@ -25,17 +36,33 @@ LATE_NS = 30 * DAY_NS
 FUTURE_NS = 2 * DAY_NS
 """Far enough that no delay or restart of a worker can change what becomes of them."""
 
-BROKEN_SPANS = b"\x0a\xff\x01cut off"
+BROKEN = b"\x0a\xff\x01cut off"
 """A request whose first field claims 255 bytes and has 7."""
+NO_LOGS = b'{"resourceLogs":[]}'
+
+_MS_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Topics:
-    """Where the workload goes: OTLP spans and flat events, each with so many partitions."""
+    """Where the workload goes: OTLP spans, flat events, OTLP metrics and logs, each with so many partitions."""
 
     spans: str = "otlp_spans"
     events: str = "telemetry.events"
+    metrics: str = "otlp_metrics"
+    logs: str = "otlp_logs"
     partitions: int
+
+    @classmethod
+    def named(cls, prefix: str, partitions: int) -> Topics:
+        """Returns the topics with a prefix before their names."""
+        named = {f.name: f"{prefix}{f.default}" for f in fields(cls) if f.name != "partitions"}
+        return cls(**named, partitions=partitions)
+
+    @property
+    def names(self) -> tuple[str, str, str, str]:
+        """All of them."""
+        return self.spans, self.events, self.metrics, self.logs
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +79,8 @@ class Message:
 class Draw:
     """What one service does in one tick.
 
-    Shapes: all arrays have one element per span or event: `v2` bool, `request` bool (else a call to another service),
-    `failed` bool, `end_ns` int64, `duration_ns` int64.
+    Shapes: all arrays have one element per span, event, measured request or log record: `v2` bool, `request` bool (else
+    a call to another service, a health check, a record of no event), `failed` bool, `end_ns` and `duration_ns` int64.
     """
 
     service: Service
@@ -89,6 +116,10 @@ class Workload:
         self._base_ns = base_ns
         self._means = [story.items_per_tick(service, duration_s, rate) for service in SERVICES]
         self._topics = topics
+        self._instances = [Instance(story.SEARCH, number, base_ns) for number in range(story.INSTANCES)]
+        self._sent: list[tuple[Message, int]] = []  # OTLP messages of the last tick, and their items
+        for topic in topics.names:
+            self.tally.topic(topic)
 
     def tick_end_ns(self, tick: int) -> int:
         """Returns the event time at the end of a tick."""
@@ -100,17 +131,27 @@ class Workload:
 
     def tick(self, tick: int) -> list[Message]:
         """Returns the messages of a tick and enters them in the tally; with the first, one in every partition."""
+        before, self._sent = self._sent, []
         messages: list[Message] = []
         resources: list[Resource] = []
         for draw in self.draws(tick):
-            if draw.service.flat:
-                messages += self._events(draw, tick)
-            else:
-                resources += self._resources(draw)
-            self._enter(draw)
+            match draw.service.carrier:
+                case Carrier.SPANS:
+                    resources += self._resources(draw)
+                    self._enter(draw)
+                case Carrier.EVENTS:
+                    messages += self._events(draw, tick)
+                    self._enter(draw)
+                case Carrier.METRICS:
+                    messages += self.exports(draw, tick)
+                case Carrier.LOGS:
+                    messages += self._logs(draw, tick)
+                    self._enter(draw)
         messages += self._requests(resources, tick)
         if tick == 0:
             messages += self._greetings()
+        if tick % story.RETRY_EVERY_TICKS == 1:
+            messages += self._retries(before, tick)
         return messages + self._oddities(tick)
 
     def _draw(self, service: Service, mean: float, tick: int) -> Draw:
@@ -164,8 +205,8 @@ class Workload:
         while order:
             together = int(self._random.integers(1, RESOURCES_PER_REQUEST_MAX + 1))
             batch, order = order[:together], order[together:]
-            self.tally.message(self._topics.spans, counted=sum(len(resource.spans) for resource in batch))
-            messages.append(self._message(self._topics.spans, tick, spans_request(batch, self._random)))
+            items = sum(len(resource.spans) for resource in batch)
+            messages.append(self._counted(self._topics.spans, tick, spans_request(batch, self._random), items))
         return messages
 
     def _events(self, draw: Draw, tick: int) -> list[Message]:
@@ -179,21 +220,87 @@ class Workload:
                 self.tally.message(self._topics.events, counted=1)
         return messages
 
+    def exports(self, draw: Draw, tick: int) -> list[Message]:
+        """Returns the exports that are due after what was measured in a tick, and enters them in the tally.
+
+        Each process has its own partition: the order of its points matters.
+        """
+        messages = []
+        time_ns = self.tick_end_ns(tick) - _MS_NS
+        for number, instance in enumerate(self._instances):
+            own = np.arange(len(draw.request)) % story.INSTANCES == number
+            instance.serve(draw.duration_ns[own & draw.request], draw.duration_ns[own & ~draw.request])
+            if tick % story.EXPORT_TICKS != number % story.EXPORT_TICKS:
+                continue
+            export = instance.export(time_ns)
+            self._enter_export(draw.service, export)
+            partition = number % self._topics.partitions
+            messages.append(self._counted(self._topics.metrics, tick, export.value, export.points, partition))
+            if number == story.RESTARTED and 0 <= tick - story.RESTART_TICK < story.EXPORT_TICKS:
+                instance.restart(self.tick_end_ns(tick))
+        return messages
+
+    def _enter_export(self, service: Service, export: Export) -> None:
+        self.tally.services[service.key] += export.points
+        times_ns = [export.time_ns] * len(export.added_ns)
+        for indicator in service.indicators:
+            assert indicator.duration_lte_ns is not None, indicator
+            bad = [duration_ns > indicator.duration_lte_ns for duration_ns in export.added_ns]
+            self.tally.requests(indicator.objective, times_ns, bad)
+
+    def _logs(self, draw: Draw, tick: int) -> list[Message]:
+        entries = [
+            Entry(time_ns=int(draw.end_ns[i]), parcel=bool(draw.request[i]), failed=bool(draw.failed[i]))
+            for i in range(len(draw.request))
+        ]
+        if not entries:
+            return []
+        return [self._counted(self._topics.logs, tick, logs_request(draw.service, entries), len(entries))]
+
+    def _retries(self, before: list[tuple[Message, int]], tick: int) -> list[Message]:
+        """Returns one OTLP message of each topic once more, byte for byte, and enters that it must not count again.
+
+        Spans and logs go to any partition, as a Collector without a key sends them; a process's metrics to its own.
+        """
+        messages = []
+        for topic in (self._topics.spans, self._topics.metrics, self._topics.logs):
+            sent = [(message, items) for message, items in before if message.topic == topic]
+            if sent:
+                message, items = sent[int(self._random.integers(len(sent)))]
+                again = self._message(topic, tick, message.value)
+                if topic == self._topics.metrics:
+                    again = replace(again, partition=message.partition)
+                messages.append(again)
+                self.tally.message(topic, duplicate=items)
+        return messages
+
+    def _counted(self, topic: str, tick: int, value: bytes, items: int, partition: int | None = None) -> Message:
+        """Returns an OTLP message whose items must count, entered in the tally and remembered for a retry."""
+        message = self._message(topic, tick, value, partition)
+        self.tally.message(topic, counted=items)
+        self._sent.append((message, items))
+        return message
+
     def _message(self, topic: str, tick: int, value: bytes, partition: int | None = None) -> Message:
         if partition is None:
             partition = int(self._random.integers(self._topics.partitions))
         return Message(topic=topic, partition=partition, time_ms=self.tick_end_ns(tick) // 1_000_000, value=value)
 
     def _greetings(self) -> list[Message]:
-        """Returns an empty request and an event for each partition, so that every source has a beginning.
+        """Returns empty requests and an event for each partition, so that every source has a beginning.
 
-        An empty OTLP request has no items; the event is one of the orders service.
+        An empty OTLP request has no items, in protobuf not even bytes; the event is one of the orders service.
         """
         messages = []
         duration_ns = 100_000_000
         for partition in range(self._topics.partitions):
-            messages.append(self._message(self._topics.spans, 0, b"", partition))
-            self.tally.message(self._topics.spans)
+            for topic, nothing in (
+                (self._topics.spans, b""),
+                (self._topics.metrics, b""),
+                (self._topics.logs, NO_LOGS),
+            ):
+                messages.append(self._message(topic, 0, nothing, partition))
+                self.tally.message(topic)
             event = flat_event(story.ORDERS, "v1", self._base_ns, duration_ns, False)
             messages.append(self._message(self._topics.events, 0, event, partition))
             self.tally.message(self._topics.events, counted=1)
@@ -202,13 +309,18 @@ class Workload:
         return messages
 
     def _oddities(self, tick: int) -> list[Message]:
-        """Returns what no producer should send, in four of the ticks, and enters what must become of it."""
+        """Returns what no producer should send, in five of the ticks, and enters what must become of it."""
         spans, events, now_ns = self._topics.spans, self._topics.events, self._base_ns + tick * TICK_NS
         match tick * 8 // story.TICKS if tick % (story.TICKS // 8) == 0 else 0:
-            case 1 | 2:
+            case 1:
                 return [
-                    self._refused(spans, tick, BROKEN_SPANS, "malformed"),
+                    self._refused(spans, tick, BROKEN, "malformed"),
                     self._refused(events, tick, b"service=orders", "malformed"),
+                ]
+            case 2:
+                return [
+                    self._refused(self._topics.metrics, tick, BROKEN, "malformed"),
+                    self._refused(self._topics.logs, tick, NO_LOGS[:-1], "malformed"),
                 ]
             case 3:
                 return [
@@ -227,16 +339,23 @@ class Workload:
         return self._message(topic, tick, value)
 
     def _at_another_time(self, tick: int, end_ns: int, *, late: bool) -> list[Message]:
-        """Returns two spans of one request and one event that ended at `end_ns`."""
+        """Returns two spans of one request, an event, a point and a log record, all of `end_ns`."""
         span = Span(request=True, failed=False, end_ns=end_ns, duration_ns=10_000_000)
-        request = spans_request([Resource(story.STOREFRONT, "v1", [span, span])], self._random)
-        event = flat_event(story.ORDERS, "v1", end_ns, span.duration_ns, False)
-        for topic, items in ((self._topics.spans, 2), (self._topics.events, 1)):
+        nothing = Histogram(route=SEARCHES, counts=(0,) * (len(BOUNDS_S) + 1), sum_ns=0)
+        entry = Entry(time_ns=end_ns, parcel=True, failed=False)
+        values = (
+            (self._topics.spans, 2, spans_request([Resource(story.STOREFRONT, "v1", [span, span])], self._random)),
+            (self._topics.events, 1, flat_event(story.ORDERS, "v1", end_ns, span.duration_ns, False)),
+            (
+                self._topics.metrics,
+                1,
+                metrics_request(story.SEARCH, "search-0", [nothing], start_ns=end_ns - _MS_NS, time_ns=end_ns),
+            ),
+            (self._topics.logs, 1, logs_request(story.SHIPPING, [entry])),
+        )
+        for topic, items, _ in values:
             if late:
                 self.tally.message(topic, late=items)
             else:
                 self.tally.message(topic, rejected={"future": items})
-        return [
-            self._message(self._topics.spans, tick, request),
-            self._message(self._topics.events, tick, event),
-        ]
+        return [self._message(topic, tick, value) for topic, _, value in values]

@@ -61,9 +61,13 @@ def test_ledger_is_equal_though_a_worker_is_killed(tmp_path: Path) -> None:
     assert result["received"] == (
         result["counted"] + result["duplicate"] + result["late"] + sum(result["rejected"].values())
     )
-    assert result["late"] == 3
-    assert result["rejected"] == {"future": 3, "malformed": 4, "missing_field": 1, "wrong_type": 1}
-    assert result["deadletter_events"] == 8
+    assert sorted(result["topics"]) == ["otlp_logs", "otlp_metrics", "otlp_spans", "telemetry.events"]
+    assert all(topic["equal"] for topic in result["topics"].values())
+    assert result["late"] == 5
+    assert result["rejected"] == {"future": 5, "malformed": 4, "missing_field": 1, "wrong_type": 1}
+    assert result["deadletter_events"] == 10
+    for topic, items in result["topics"].items():
+        assert bool(items["duplicate"]) == (topic != "telemetry.events")
     assert (result["kills"], result["repeated_events"]) == (1, 0)
     assert result["sli_events"] > 0
     assert result["burn_rate_events"] > 0
@@ -72,6 +76,8 @@ def test_ledger_is_equal_though_a_worker_is_killed(tmp_path: Path) -> None:
         f"{story.CHECKOUT.key} v2": "revoked",
         f"{story.GIFTCARDS.key} v1": "pending",
         f"{story.ORDERS.key} v1": "issued",
+        f"{story.SEARCH.key} v1": "issued",
+        f"{story.SHIPPING.key} v1": "issued",
         f"{story.STOREFRONT.key} v1": "issued",
     }
     assert "PAGE  checkout" in done.stdout

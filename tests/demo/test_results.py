@@ -38,6 +38,8 @@ def test_view_holds_the_latest_state_of_everything(told: tuple[View, list[str]])
         (story.CHECKOUT.key, "v2"): "revoked",
         (story.GIFTCARDS.key, "v1"): "pending",
         (story.ORDERS.key, "v1"): "issued",
+        (story.SEARCH.key, "v1"): "issued",
+        (story.SHIPPING.key, "v1"): "issued",
         (story.STOREFRONT.key, "v1"): "issued",
     }
     assert view.certificates[story.GIFTCARDS.key, "v1"].eta_minutes
@@ -69,10 +71,10 @@ def test_an_event_that_comes_again_is_counted_apart(told: tuple[View, list[str]]
 
 def result(**changes: Any) -> Result:
     tally = Tally()
-    tally.message("spans", counted=9, late=1, rejected={"malformed": 2})
+    tally.message("spans", counted=9, duplicate=3, late=1, rejected={"malformed": 2})
     tally.requests("availability", [1, 2], [True, False])
     accounts = Accounts(
-        received=12, counted=9, duplicate=0, late=1, rejected={"malformed": 2}, replayed=5, offsets={0: 1}, in_flight=0
+        received=15, counted=9, duplicate=3, late=1, rejected={"malformed": 2}, replayed=5, offsets={0: 1}, in_flight=0
     )
     return Result(
         seed=1,
@@ -88,15 +90,16 @@ def result(**changes: Any) -> Result:
 
 def test_ledger_that_agrees_is_equal() -> None:
     assert as_json(result())["ledger_equal"]
-    assert as_json(result())["produced"] == 12
+    assert as_json(result())["produced"] == 15
 
 
 @pytest.mark.parametrize(
     "changes",
     [
-        {"received": 11, "counted": 8},
+        {"received": 14, "counted": 8},
         {"counted": 10, "late": 0},
-        {"counted": 8, "duplicate": 1},
+        {"counted": 10, "duplicate": 2},
+        {"counted": 8, "duplicate": 4},
         {"rejected": {"malformed": 1, "future": 1}},
         {"in_flight": 1},
     ],

@@ -43,7 +43,7 @@ def test_story_comes_out_for_every_seed(tmp_path: Path) -> None:
         workload = Workload(seed=seed, base_ns=BASE_NS, duration_s=DURATION_S, rate=LEAST_RATE, topics=ONE_PARTITION)
         engine, outputs = fold_draws(workload, bundle)
 
-        for service in (story.STOREFRONT, story.ORDERS):
+        for service in (story.STOREFRONT, story.ORDERS, story.SEARCH, story.SHIPPING):
             assert changes(outputs, service, "v1")[CertificateState.ISSUED] < 70, (seed, service.name)
         v1, v2 = (changes(outputs, story.CHECKOUT, version) for version in ("v1", "v2"))
         assert v1[CertificateState.ISSUED] < story.ROLLOUT[1], seed

@@ -4,13 +4,14 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 
 from stream.core.cells import Column
 from stream.core.engine import balance
 from stream.core.engine.state import SERIES
 from stream.core.units import DAY_MINUTES, MINUTE_NS
 from stream.demo import story
-from stream.demo.workload import Topics, Workload
+from stream.demo.workload import BROKEN, NO_LOGS, Topics, Workload
 from tests.demo.folding import BASE_NS, Pipeline, bundle_in
 
 TOPICS = Topics(partitions=4)
@@ -43,7 +44,7 @@ def test_the_time_base_changes_nothing_but_times() -> None:
 
 def test_every_partition_has_a_beginning_before_time_goes_on() -> None:
     messages = workload().tick(0)
-    expected = {(topic, p) for topic in (TOPICS.spans, TOPICS.events) for p in range(TOPICS.partitions)}
+    expected = {(topic, p) for topic in TOPICS.names for p in range(TOPICS.partitions)}
     assert {(m.topic, m.partition) for m in messages} == expected
 
 
@@ -59,6 +60,7 @@ def folded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Workload, Pipeline
 def test_tally_predicts_the_ledger_exactly(folded: tuple[Workload, Pipeline]) -> None:
     run, pipeline = folded
     balances = balance(engine.ledger for engine in pipeline.engines)
+    assert set(run.tally.topics) == {b.topic for b in balances} == set(TOPICS.names)
     for topic, tally in run.tally.topics.items():
         own = [b for b in balances if b.topic == topic]
         rejected: Counter[str] = Counter()
@@ -66,15 +68,18 @@ def test_tally_predicts_the_ledger_exactly(folded: tuple[Workload, Pipeline]) ->
             rejected.update(b.rejected)
         assert sum(b.received for b in own) == tally.produced
         assert sum(b.counted for b in own) == tally.counted
+        assert sum(b.duplicate for b in own) == tally.duplicate
         assert sum(b.late for b in own) == tally.late
         assert rejected == tally.rejected
         assert all(b.is_equal and not b.in_flight for b in own)
 
 
 def test_every_kind_of_entry_occurs(folded: tuple[Workload, Pipeline]) -> None:
-    topics = folded[0].tally.topics.values()
+    tally = folded[0].tally
+    topics = tally.topics.values()
     assert all(topic.late and topic.rejected["malformed"] and topic.rejected["future"] for topic in topics)
-    assert sum(topic.counted for topic in topics) == sum(folded[0].tally.services.values())
+    assert {name for name, topic in tally.topics.items() if topic.duplicate} == {*TOPICS.names} - {TOPICS.events}
+    assert sum(topic.counted for topic in topics) == sum(tally.services.values())
 
 
 def test_tally_predicts_good_and_bad_of_every_minute(folded: tuple[Workload, Pipeline]) -> None:
@@ -96,3 +101,36 @@ def test_every_indicator_has_its_objective(tmp_path: Path) -> None:
     objectives = {o.name: o for o in bundle_in(tmp_path, TOPICS).objectives}
     told = {i.objective: (service.key, i.duration_lte_ns) for service in story.SERVICES for i in service.indicators}
     assert {name: (o.service, o.duration_lte_ns) for name, o in objectives.items()} == told
+
+
+def test_a_process_that_starts_anew_counts_on_from_zero() -> None:
+    run = workload()
+    exports = [m for tick in range(story.TICKS) for m in run.tick(tick) if m.topic == TOPICS.metrics and m.value]
+    requests = [ExportMetricsServiceRequest.FromString(m.value) for m in exports if m.value != BROKEN]
+    seen: dict[str, list[tuple[int, int]]] = {}
+    for resource in (resource for request in requests for resource in request.resource_metrics):
+        name = next(a.value.string_value for a in resource.resource.attributes if a.key == "service.instance.id")
+        point = resource.scope_metrics[0].metrics[0].histogram.data_points[0]
+        if point.count:
+            seen.setdefault(name, []).append((point.start_time_unix_nano, point.count))
+    assert sorted(seen) == [f"search-{number}" for number in range(story.INSTANCES)]
+    for name, points in seen.items():
+        starts = list(dict.fromkeys(start_ns for start_ns, _ in points))
+        assert starts == sorted(starts)
+        assert len(starts) == (2 if name == f"search-{story.RESTARTED}" else 1)
+        for start_ns in starts:
+            counts = [count for at_ns, count in points if at_ns == start_ns]
+            assert counts == sorted(counts)
+        if len(starts) == 2:
+            assert next(count for start_ns, count in points if start_ns == starts[1]) < points[0][1]
+
+
+def test_retries_repeat_messages_byte_for_byte() -> None:
+    run = workload()
+    ticks = [run.tick(tick) for tick in range(2 * story.RETRY_EVERY_TICKS + 2)]
+    for tick in (1, story.RETRY_EVERY_TICKS + 1, 2 * story.RETRY_EVERY_TICKS + 1):
+        before = {(m.topic, m.value): m for m in ticks[tick - 1] if m.value not in (b"", NO_LOGS)}
+        again = [m for m in ticks[tick] if (m.topic, m.value) in before]
+        assert sorted(m.topic for m in again) == sorted((TOPICS.spans, TOPICS.metrics, TOPICS.logs))
+        assert all(m.time_ms > before[m.topic, m.value].time_ms for m in again)
+        assert all(m.partition == before[m.topic, m.value].partition for m in again if m.topic == TOPICS.metrics)
