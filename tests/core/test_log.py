@@ -87,8 +87,8 @@ def test_an_unknown_section_asks_for_an_upgrade():
 
 def test_another_format_asks_for_the_version_that_wrote_it():
     data = sample()
-    with pytest.raises(IncompatibleError, match=r"format 2.*reads 1"):
-        decode_record(data[:4] + struct.pack("<H", 2) + data[6:])
+    with pytest.raises(IncompatibleError, match=r"format 3.*reads 1 and 2"):
+        decode_record(data[:4] + struct.pack("<H", 3) + data[6:])
 
 
 @pytest.mark.parametrize("data", [b"", b"QMAL", b"PAR1" + bytes(20)])

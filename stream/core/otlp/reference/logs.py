@@ -4,7 +4,8 @@ Rules that every decoder of OTLP logs keeps:
 
 * Every log record is one item and one row of one event. It has no kind and no duration.
 * It ends at its time, else at the time when it was observed; without either it is refused.
-* The severity is that of the data model, 1-24, else 0. From ERROR on (17) the status is ERROR, below it is UNSET.
+* The severity number is kept as it was sent up to 127, also one above the 24 of the data model; others count as 0.
+  From ERROR on (17) the status is ERROR, below it is UNSET.
 * Codes and `error.type` are attributes, read as those of spans are; where `error.type` is absent, `exception.type` is
   the error type. An exception is a record with that attribute, or with the event name `exception` or `*.exception`.
 * The event name is the record's field, else its attribute `event.name`.
@@ -46,7 +47,7 @@ THRESHOLD, RANDOMNESS = "sampling.threshold", "sampling.randomness"
 LOG_ATTRIBUTES = frozenset((*semconv.SPAN_ATTRIBUTES, EXCEPTION_TYPE, EVENT_NAME, THRESHOLD, RANDOMNESS))
 
 EXCEPTION = b"exception"
-SEVERITY_MAX = 24
+SEVERITY_MAX = 127
 SEVERITY_ERROR = 17
 """Source: opentelemetry-specification, `logs/data-model.md`, "Mapping of SeverityNumber"."""
 
