@@ -81,8 +81,14 @@ def _sli(data: Data) -> str:
     return (
         f"{data['service']} {data['objective']}: minute {_ratio(minute['ratio'])} of {minute['n']}, "
         f"window {_ratio(window['ratio'])} (target {data['target']}, {window['coverage_ratio']:.2%} covered), "
-        f"budget left {left}{revision}{flags}"
+        f"budget left {left}{revision}{flags}{_worst(data)}"
     )
+
+
+def _worst(data: Data) -> str:
+    """Returns the trace of the worst event, where that is a bad one: one to look at."""
+    worst = data["exemplars"]["worst"] if "exemplars" in data else {"bad": False}
+    return f", worst trace {worst['trace_id']}" if worst["bad"] else ""
 
 
 def _burn_rate(data: Data) -> str:

@@ -14,12 +14,14 @@ import orjson
 
 from stream.core.certificate.issuance import ALPHA, Assessment
 from stream.core.certificate.lifecycle import FIXES, CertificateState, Reason, Trigger
+from stream.core.exemplars import Exemplar, Exemplars
 from stream.core.slo.burn_rate import AlertState, BurnRule, duration
 from stream.core.slo.sli import Budget, Sli, bound_to_add
 from stream.core.slo.spec import Objective
 from stream.core.units import MINUTE_NS, SECOND_NS
 
 CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
+_MILLISECOND_NS = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,7 +41,8 @@ class Context:
 class SliEvent:
     """The indicator of one objective for one closed minute and for the window that ends with it.
 
-    `burn_rates` are those of the alerts' windows, by length in minutes; None without data.
+    `burn_rates` are those of the alerts' windows, by length in minutes; None without data. `exemplars` are None where
+    no event of the minute had a trace id, and in corrections.
     """
 
     context: Context
@@ -54,6 +57,7 @@ class SliEvent:
     quantiles: dict[str, float] | None
     catching_up: bool
     gap: bool
+    exemplars: Exemplars | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -191,7 +195,21 @@ def _sli(event: SliEvent) -> Rendered:
             "inexact": event.window_sli.n_unsure > 0,
         },
     }
+    if event.exemplars is not None:
+        data["exemplars"] = {
+            "worst": _exemplar(event.exemplars.worst),
+            "newest": _exemplar(event.exemplars.newest),
+        }
     return _cloud_event(event.context, "sli", "sli.v1", o.service, f"{window}.{event.revision}", minute_end_ns, data)
+
+
+def _exemplar(exemplar: Exemplar) -> dict[str, Any]:
+    return {
+        "trace_id": exemplar.trace_id,
+        "bad": exemplar.bad,
+        "duration_ms": exemplar.duration_ns / _MILLISECOND_NS,
+        "time": _time(exemplar.end_ns),
+    }
 
 
 def _alert(event: AlertEvent) -> Rendered:

@@ -11,7 +11,7 @@ from the future, and the others of its minute are not.)
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
@@ -102,9 +102,9 @@ def thinned(rows: Rows) -> Rows:
         traced.service,
         traced.end_ns // MINUTE_NS,
     )
-    last = (traced.trace_hi, traced.trace_lo)
-    longest = _greatest(group, size, (traced.duration_ns, traced.end_ns, *last))
-    newest = _greatest(group, size, (traced.end_ns, traced.duration_ns, *last))
+    trace = (traced.trace_hi, traced.trace_lo)
+    longest = _greatest(group, size, (traced.duration_ns, traced.end_ns, *trace))
+    newest = _greatest(group, size, (traced.end_ns, traced.duration_ns, *trace))
     kept = index[np.concatenate([longest, newest])]
     trace_hi, trace_lo = np.zeros_like(rows.trace_hi), np.zeros_like(rows.trace_lo)
     trace_hi[kept], trace_lo[kept] = rows.trace_hi[kept], rows.trace_lo[kept]
@@ -125,10 +125,11 @@ def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> dict[st
         return found
     service = rows.service[index]
     group, size = _groups(minute, service)
-    duration_ns, end_ns, last = rows.duration_ns[index], rows.end_ns[index], (rows.trace_hi[index], rows.trace_lo[index])
-    worst = _greatest(group, size, (bad, duration_ns, end_ns, *last))
-    newest = _greatest(group, size, (end_ns, bad, duration_ns, *last))
-    columns = (bad, duration_ns, end_ns, *last)
+    duration_ns, end_ns = rows.duration_ns[index], rows.end_ns[index]
+    trace = (rows.trace_hi[index], rows.trace_lo[index])
+    worst = _greatest(group, size, (bad, duration_ns, end_ns, *trace))
+    newest = _greatest(group, size, (end_ns, bad, duration_ns, *trace))
+    columns = (bad, duration_ns, end_ns, *trace)
     for at, first, second in zip(worst.tolist(), _exemplars(columns, worst), _exemplars(columns, newest), strict=True):
         key = rows.services[service[at]]
         found.setdefault(key, {})[int(minute[at])] = Exemplars(worst=first, newest=second)
@@ -200,30 +201,30 @@ def _is_greatest(group: Array, size: int, key: Array) -> Array:
     return np.asarray(value == top[group])
 
 
+@dataclass(slots=True)
 class OpenExemplars:
-    """The exemplars of one objective's minutes that are still open."""
+    """The exemplars of one objective's minutes that are still open, by minute."""
 
-    def __init__(self, held: Mapping[int, Exemplars] | None = None) -> None:
-        self._held = dict(held or {})
+    held: dict[int, Exemplars] = field(default_factory=dict)
 
     def add(self, found: Mapping[int, Exemplars]) -> None:
         """Takes in exemplars of minutes that are not closed. Of these, the newest `OPEN_MINUTES_MAX` are held."""
         for minute, others in found.items():
-            held = self._held.get(minute)
-            self._held[minute] = others if held is None else held.with_others(others)
-        for minute in sorted(self._held)[:-OPEN_MINUTES_MAX]:
-            del self._held[minute]
+            held = self.held.get(minute)
+            self.held[minute] = others if held is None else held.with_others(others)
+        for minute in sorted(self.held)[:-OPEN_MINUTES_MAX]:
+            del self.held[minute]
 
     def close(self, minute: int) -> Exemplars | None:
         """Closes a minute and all before it. Returns its exemplars; None where it has none."""
-        found = self._held.get(minute)
-        for old in [m for m in self._held if m <= minute]:
-            del self._held[old]
+        found = self.held.get(minute)
+        for old in [m for m in self.held if m <= minute]:
+            del self.held[old]
         return found
 
     def dump(self) -> list[Any]:
         """Returns the open minutes as plain values; `load` gives back an equal object."""
-        return [(minute, held.worst.badness, held.newest.badness) for minute, held in sorted(self._held.items())]
+        return [(minute, held.worst.badness, held.newest.badness) for minute, held in sorted(self.held.items())]
 
     @classmethod
     def load(cls, body: list[Any]) -> OpenExemplars:

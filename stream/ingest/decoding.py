@@ -79,11 +79,15 @@ class Decoders:
 
     async def _go_over(self, formats: list[Format]) -> None:
         """Lets another process compile into the cache on disk, then loads from there."""
-        problem = await _compile(formats)
-        if problem:
+        try:
+            problem = await _compile(formats)
+            if problem is None:
+                await asyncio.to_thread(prime, formats)
+        except Exception as error:  # whatever it is, there are decoders that work
+            problem = repr(error)
+        if problem is not None:
             LOG.warning("reads on with the plain decoders: the compiled ones could not be made: %s", problem)
             return
-        await asyncio.to_thread(prime, formats)
         for format in formats:
             self._decoders[format] = DECODERS[format].load_compiled()
         self._compiled.update(dict.fromkeys(names_of(formats), True))

@@ -226,6 +226,8 @@ class IngestLoop:
         The rest is dropped when the assignment changes: its sessions are gone. It is dropped too when the
         process stops: it was not committed.
         """
+        if not fetched:
+            return  # perhaps the sessions are those of topics that the configuration no longer names
         decoders = self._topic_decoders()
         for piece in pieces(fetched):
             for part, decoded in decode_piece(piece, decoders):

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from stream.core.columns import Array, Receipts, Rows, take_receipts
+from stream.core.exemplars import thinned
 from stream.core.fingerprints import Fingerprints
 from stream.core.log import LogRecord, Progress
 from stream.core.otlp import Decoded, concat_decoded
@@ -78,7 +79,7 @@ class Router:
         sources = tuple(cycle.sessions[source].covered() for source in listed)
         rows_to = self._destinations(decoded.rows.services)[decoded.rows.service]
         points_to = self._destinations(decoded.points.services)[decoded.points.service]
-        rows = _rows_by_destination(decoded.rows, rows_to, self.partitions)
+        rows = _rows_by_destination(thinned(decoded.rows), rows_to, self.partitions)
         points = _points_by_destination(decoded.points, points_to)
         homes = np.array([cycle.sessions[source].home(self.partitions) for source in listed], "int16")
         receipts = _receipts_by_destination(decoded.receipts, homes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import platform
 import tempfile
@@ -33,21 +34,27 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=5, help="median of so many turns (5)")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--messages", type=int, default=128, help="messages of 513 spans a turn of ours (128)")
-    parser.add_argument("--peer-messages", type=int, default=32, help="and of a peer: they are slow (32)")
-    parser.add_argument("--broker-messages", type=int, default=400, help="messages a turn on the broker (400)")
+    parser.add_argument("--peer-messages", type=int, default=128, help="and of a peer, on the broker too (128)")
+    parser.add_argument(
+        "--broker-messages", type=int, default=1000, help="messages a turn of ours on the broker (1000)"
+    )
     parser.add_argument("--svg", type=Path, help="write a picture of the result there")
+    parser.add_argument("--logs", type=Path, help="keep what the processes on the broker say in this directory")
     arguments = parser.parse_args()
     os.environ |= {"OMP_NUM_THREADS": "1", "ARROW_NUM_THREADS": "1"}
+    logging.getLogger("aiokafka").setLevel(logging.ERROR)  # a new topic has no leader for a moment
     print(machine())
     chosen = arguments.only or [name for name in SECTIONS if name not in ("memory", "stages")]
-    with tempfile.TemporaryDirectory() as logs:
+    if arguments.logs is not None:
+        arguments.logs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as forgotten:
         asked = Asked(
             runs=arguments.runs,
             seed=arguments.seed,
             messages=arguments.messages,
             peer_messages=arguments.peer_messages,
             broker_messages=arguments.broker_messages,
-            logs=Path(logs),
+            logs=arguments.logs or Path(forgotten),
         )
         groups = [_pinned(name, asked) for name in SECTIONS if name in chosen]
     drawn = {group.title: group.rates for group in groups if group is not None}

@@ -25,9 +25,9 @@ def draw(groups: Groups, path: Path) -> None:
     matplotlib.rcParams |= {"svg.hashsalt": "bench", "font.size": 10, "font.family": "sans-serif"}
     pyplot = import_module("matplotlib.pyplot")
     rows = sum(len(rates) for rates in groups.values()) + _GAP * len(groups)
-    figure, axes = pyplot.subplots(figsize=(8, 0.36 * rows + 0.5), layout="constrained")
+    figure, axes = pyplot.subplots(figsize=(8, 0.36 * rows + 0.7), layout="constrained")
     _bars(axes, groups)
-    axes.set_title("spans per CPU-second, counted and digested", loc="left", color=_TEXT, fontsize=11)
+    axes.set_title("spans per CPU-second, counted and digested", loc="left", color=_TEXT, fontsize=11, pad=8)
     figure.savefig(path, transparent=True, **({"metadata": {"Date": None}} if path.suffix == ".svg" else {"dpi": 120}))
     pyplot.close(figure)
 
@@ -50,7 +50,7 @@ def _bars(axes: Any, groups: Groups) -> None:
     axes.tick_params(axis="y", length=0, colors=_TEXT)
     axes.set_xlim(0, most * 1.14)
     axes.xaxis.set_visible(False)
-    axes.invert_yaxis()
+    axes.set_ylim(at - _GAP, -_GAP * 0.7)
     for spine in axes.spines.values():
         spine.set_visible(False)
 

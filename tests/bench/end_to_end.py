@@ -217,7 +217,7 @@ async def _counted(bootstrap: str, messages_read: int, wait_s: float) -> int:
             assert all(account.is_equal for account in accounts), accounts
             return sum(account.counted for account in accounts)
         await asyncio.sleep(0.5)
-    raise SystemExit(f"not everything was counted within {wait_s:.0f} s; see the logs of the workers")
+    raise SystemExit(f"not everything was counted within {wait_s:.0f} s; see the logs of the workers (--logs)")
 
 
 def _await_compiled(address: str) -> None:
@@ -230,16 +230,16 @@ def _await_compiled(address: str) -> None:
         if compiled and all(line.endswith(" 1.0") for line in compiled):
             return
         time.sleep(0.2)
-    raise SystemExit(f"the decoders were not compiled within {_COMPILED_S:.0f} s; see the log of the ingest")
+    raise SystemExit(f"the decoders were not compiled within {_COMPILED_S:.0f} s; see the log of the ingest (--logs)")
 
 
 def _await_file(path: Path, process: subprocess.Popen[bytes], wait_s: float) -> None:
     deadline_s = time.monotonic() + wait_s
     while not path.exists():
         if process.poll() is not None:
-            raise SystemExit(f"a peer ended with exit code {process.returncode}; see its log")
+            raise SystemExit(f"a peer ended with exit code {process.returncode}; see its log (--logs)")
         if time.monotonic() > deadline_s:
-            raise SystemExit(f"a peer made no file {path.name} within {wait_s:.0f} s; see its log")
+            raise SystemExit(f"a peer made no file {path.name} within {wait_s:.0f} s; see its log (--logs)")
         time.sleep(0.05)
 
 

@@ -54,12 +54,13 @@ def measure(runs: int, seed: int, counts: tuple[int, int], names: Sequence[str])
     ours.counts(ours.digest()).demand_equal(expected, "ours")
     spans = {"few": ours.spans}
     turns = _Ours(ours, values[: counts[0]], runs, now_ns - BEHIND_NS)
-    works: dict[str, Work] = {"ours": turns}
+    works: dict[str, Work] = {"ours": lambda run: turns(run + 1)}
     works[peers.NAIVE] = lambda _: peers.naive(few)
     for name in names:
         if peers.is_installed(name):
             peers.PEERS[name](few).demand_equal(expected, name)
             works[name] = lambda _, name=name: peers.PEERS[name](few)  # type: ignore[misc]
+    turns(0)
     ours.forget_times()
     seconds = medians_s(runs, works)
     spans["ours"] = ours.spans // runs
@@ -68,7 +69,7 @@ def measure(runs: int, seed: int, counts: tuple[int, int], names: Sequence[str])
         ours=spans["ours"] / seconds["ours"],
         spans=spans["ours"],
         others={name: spans["few"] / seconds[name] if name in seconds else None for name in (peers.NAIVE, *names)},
-        stages_us=stages_us | _apart(ours, turns.batches[runs]),
+        stages_us=stages_us | _apart(ours, turns.batches[runs + 1]),
     )
 
 
@@ -91,7 +92,7 @@ class _Ours:
     def __init__(self, ours: Product, values: Sequence[bytes], runs: int, time_ns: int) -> None:
         self._ours = ours
         self.batches: list[list[bytes]] = []
-        for run in range(runs + 1):
+        for run in range(runs + 2):
             listed = [workload.distinct(values, run * len(values) + at) for at in range(len(values))]
             first_offset = ours.next_offset + run * len(values)
             self.batches.append(record_batches(listed, time_ns=time_ns, first_offset=first_offset))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from importlib.util import find_spec
@@ -51,8 +52,11 @@ def _added(counting: Counting, event: Event) -> Counting:
 
 def quixstreams(batches: Sequence[bytes]) -> Counts:
     """A StreamingDataFrame of quixstreams without its consumer: `StreamingDataFrame.compose`, message by message."""
-    library, context = import_module("quixstreams"), import_module("quixstreams.context")
-    models = import_module("quixstreams.models")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of what it depends on
+        library, context, models = (
+            import_module(name) for name in ("quixstreams", "quixstreams.context", "quixstreams.models")
+        )
     with tempfile.TemporaryDirectory() as state:
         app = library.Application(
             broker_address="127.0.0.1:9", consumer_group="bench", auto_create_topics=False, state_dir=state

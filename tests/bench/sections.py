@@ -55,17 +55,19 @@ class Group:
 
 def decoders(asked: Asked) -> None:
     """Measures each format's decoder against the slow way."""
-    lines = [
-        Line(
-            name=found.name,
-            measured=found.rate,
-            target=found.target,
-            ratio=found.ratio,
-            target_ratio=found.target_ratio,
-            against=found.against,
-        )
-        for found in decoding.measure(asked.runs)
-    ]
+    lines = []
+    for found in decoding.measure(asked.runs):
+        lines += [
+            Line(
+                name=found.name,
+                measured=found.rate,
+                target=found.target,
+                ratio=found.rate / found.loop,
+                target_ratio=found.target_ratio,
+                against=f"{found.library}: {found.loop:,.0f}",
+            ),
+            Line(ratio=found.rate / found.plain, against=f"our plain decoder: {found.plain:,.0f}"),
+        ]
     print_table(f"decoders: message bytes → columns, median of {asked.runs}", "items/s", lines)
 
 
@@ -131,6 +133,8 @@ def series(asked: Asked) -> None:
     ]
     title = f"cost of a span as series grow, in memory, {found[-1].spans} spans a turn, median of {asked.runs}"
     print_table(title, "CPU µs/span", lines, most=True)
+    for name in found[0].stages_us:
+        print(f"  {name:34} " + " ".join(f"{one.stages_us[name]:>8.3f}" for one in found))
 
 
 def broker(asked: Asked) -> Group:

@@ -24,11 +24,12 @@ MESSAGES = 128
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Series:
-    """CPU microseconds a span with so many series, and how many spans a run had."""
+    """CPU microseconds a span with so many series, by stage too (the mean), and how many spans a run had."""
 
     series: int
     services: int
     us_per_span: float
+    stages_us: dict[str, float]
     spans: int
 
 
@@ -38,13 +39,15 @@ def measure(runs: int, seed: int) -> list[Series]:
     works: dict[str, Work] = {str(number): turn for number, turn in turns.items()}
     for turn in turns.values():
         turn(0)
+        turn.forget_times()
     seconds = medians_s(runs, {name: lambda run, work=work: work(run + 1) for name, work in works.items()})  # type: ignore[misc]
     return [
         Series(
             series=number,
             services=SHAPES[number].services,
-            us_per_span=seconds[str(number)] / turn.spans * 1e6,
-            spans=turn.spans,
+            us_per_span=seconds[str(number)] / (turn.spans // runs) * 1e6,
+            stages_us=turn.stages_us(),
+            spans=turn.spans // runs,
         )
         for number, turn in turns.items()
     ]
@@ -59,7 +62,19 @@ class _Turns:
         self._time_ns = now_ns - BEHIND_NS
         self._values = workload.messages(MESSAGES, seed=seed, end_ns=now_ns, shape=shape)
         self._batches = [self._batch(run) for run in range(runs + 1)]
-        self.spans = 0
+
+    @property
+    def spans(self) -> int:
+        """Spans taken since the times were forgotten."""
+        return self._ours.spans
+
+    def forget_times(self) -> None:
+        """Begins to measure."""
+        self._ours.forget_times()
+
+    def stages_us(self) -> dict[str, float]:
+        """Returns the mean CPU microseconds a span, by stage."""
+        return {name: ns / 1000 / self._ours.spans for name, ns in self._ours.spent_ns.items()}
 
     def _batch(self, run: int) -> list[bytes]:
         count = len(self._values)
@@ -67,7 +82,5 @@ class _Turns:
         return record_batches(listed, time_ns=self._time_ns, first_offset=run * count)
 
     def __call__(self, run: int) -> None:
-        self._ours.forget_times()
         self._ours.take(self._batches[run])
         self._ours.digest()
-        self.spans = self._ours.spans

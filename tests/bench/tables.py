@@ -13,7 +13,7 @@ class Line:
     """One line of a table.
 
     Args:
-        name: What was measured.
+        name: What was measured; nothing where the line belongs to the one above.
         measured: The figure, in the unit of the table; None where it could not be measured.
         target: What is aimed at, in the same unit.
         ratio: `measured` over the figure of `against`.
@@ -21,7 +21,7 @@ class Line:
         against: The other side of the ratio, or why there is no figure.
     """
 
-    name: str
+    name: str = ""
     measured: float | None = None
     target: float | None = None
     ratio: float | None = None

@@ -49,6 +49,13 @@ def test_an_indicator_says_minute_window_target_and_budget():
     )
 
 
+def test_a_bad_event_is_shown_by_its_trace():
+    found = [re.search(r", worst trace [0-9a-f]{32}$", text) is not None for text in shown("sli")]
+
+    assert set(found) == {True, False}
+    assert all(", worst trace" not in text for text in shown("sli") if f"{GOOD} availability" in text)
+
+
 def test_no_data_is_said_and_not_a_number():
     found = [text for text in shown("sli") if " minute no data of 0," in text]
 

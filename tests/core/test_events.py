@@ -62,6 +62,7 @@ def test_the_scenario_has_every_kind_of_event_and_every_state():
     assert values("certificate", "state") == {"pending", "issued", "revoked", "expired"}
     assert values("certificate", "trigger") >= {"evidence_suffices", "evidence_turned", "validity_ended", None}
     assert values("sli", "revision") == {0, 1}
+    assert {"exemplars" in event["data"] for event in events if name_of(event) == "sli"} == {True, False}
     flags = [event["data"]["flags"] for event in events if name_of(event) == "sli"]
     for flag in ("no_data", "gap"):
         assert {f[flag] for f in flags} == {True, False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
@@ -284,6 +284,27 @@ def test_rows_of_one_message_for_one_destination_are_in_one_record():
     for offset, names in enumerate((services, services[:5])):
         homes = {partition_of(f"unknown/-/{name}", PARTITIONS) for name in names}
         assert {destination for destination, at in records_of if at == offset} == homes
+
+
+def test_the_log_carries_only_trace_ids_that_may_be_shown():
+    """Twelve events, of which one is the newest and one the longest; without trace ids it carries no column of them."""
+
+    def sent(trace_of: Callable[[int], str | None]) -> LogRecord:
+        values = [
+            event("checkout", trace_id=trace_of(at), time=NOON_NS + at, duration_ms=99 if at == 4 else 1)
+            for at in range(12)
+        ]
+        steps = [Step(fetched=(fetched(0, 0, values),), version=1, progress=False)]
+        (record,) = [
+            one for records in run(steps, piece_messages=5).values() for one in records if one.rows is not None
+        ]
+        return record
+
+    record = sent(lambda at: f"{at + 1:032x}")
+    assert record.rows is not None
+    assert record.rows.trace_lo.tolist() == [5 if at == 4 else 12 if at == 11 else 0 for at in range(12)]
+    assert b"trace_lo" in encode_record(record)
+    assert b"trace_lo" not in encode_record(sent(lambda at: None))
 
 
 def test_a_cycle_without_progress_lists_only_the_sources_it_read():

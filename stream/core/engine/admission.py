@@ -137,6 +137,7 @@ def _refusal(state: State, key: str, version: str, settings: Settings) -> Reject
         if len(service.versions) >= settings.versions_max:
             return RejectReason.TOO_MANY_VERSIONS
         service.versions.add(version)
+        state.changes.heads.add(key)  # its points may all be refused by their streams, and then nothing is counted
     return None
 
 
@@ -207,9 +208,10 @@ def _note(
     sums: Tally,
     additions: Additions,
 ) -> None:
-    """Notes the sums of one predicate for all objectives that share it."""
+    """Notes the sums and the exemplars of one predicate for all objectives that share it."""
     bounds = np.searchsorted(sums.pair, np.arange(len(admitted.pairs) + 1)).tolist()
     for service, objective, pairs in objectives:
+        service.states[objective.digest].exemplars.add(sums.exemplars.get(service.key, {}))
         for pair in pairs:
             first, last = bounds[pair], bounds[pair + 1]
             if first < last:

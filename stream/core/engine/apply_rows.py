@@ -10,6 +10,7 @@ from stream.core.engine.state import State
 from stream.core.engine.tally import Predicate, Tally, of_kinds, tally
 from stream.core.engine.verdicts import Items
 from stream.core.events import Output
+from stream.core.exemplars import is_traced
 from stream.core.log import LogRecord
 from stream.core.slo.spec import SliSignal
 from stream.core.units import SECOND_NS
@@ -31,14 +32,23 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repeated: Array) -> 
     admitted = admit(state, items, verdicts)
     if len(admitted):
         chosen = rows.take(admitted.index)
+        traced = _may_be_exemplars(state, chosen, admitted)
 
         def tally_rows(predicate: Predicate, wanted: Array) -> Tally:
-            return tally(chosen, admitted.pair, admitted.minute, wanted, predicate)
+            return tally(chosen, admitted.pair, admitted.minute, wanted, predicate, traced)
 
         count(state, record, admitted, _SIGNALS, tally_rows)
         _add_sketches(state, chosen, admitted)
     verdicts.count()
     return verdicts.dead_letters(state, record.sources)
+
+
+def _may_be_exemplars(state: State, rows: Rows, admitted: Admitted) -> Array | None:
+    """Returns bool[n]: whether a row has a trace id and its minute is open; None where that is so of none."""
+    traced = is_traced(rows)
+    if state.next_minute is not None:
+        traced &= admitted.minute >= state.next_minute
+    return traced if traced.any() else None
 
 
 def _add_sketches(state: State, rows: Rows, admitted: Admitted) -> None:

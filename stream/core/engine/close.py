@@ -163,9 +163,11 @@ def _close_service(state: State, service: Service, closing: _Closing, gap: bool)
     outputs: list[Output] = []
     for objective in service.objectives:
         objective_state = service.states[objective.digest]
+        exemplars = objective_state.exemplars.close(minute)
         if objective_state.start_minute is None or minute < objective_state.start_minute:
             continue
-        event = replace(_sli_event(state, service, objective, closing, gap), quantiles=quantiles(digest))
+        event = _sli_event(state, service, objective, closing, gap)
+        event = replace(event, quantiles=quantiles(digest), exemplars=exemplars)
         state.latest[objective.digest] = event
         outputs.append(event)
         if not closing.catching_up:
@@ -183,7 +185,7 @@ def _sli_event(
     gap: bool,
     revision: int = 0,
 ) -> SliEvent:
-    """Durations that came late are in no digest, so a correction has no quantiles of its own."""
+    """Durations and trace ids that came late are not kept, so a correction has neither quantiles nor exemplars."""
     minute = closing.minute
     row = state.cells[SERIES].index.get((service.key, objective.digest, ""))
     window_cell = closing.cell(objective.window_minutes, row)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.core.certificate.issuance import Certificate
+from stream.core.exemplars import OpenExemplars
 from stream.core.sketch import Sketches
 from stream.core.slo.burn_rate import AlertState
 from stream.core.slo.spec import Objective
@@ -22,6 +23,7 @@ class ObjectiveState:
         alerts: State of each burn-rate rule that ever fired, by the rule's name.
         revisions: Revision of a closed minute that late rows have corrected.
         revised: Closed minutes whose correction is not yet published.
+        exemplars: Of the minutes that are open.
     """
 
     since: int
@@ -29,6 +31,7 @@ class ObjectiveState:
     alerts: dict[str, AlertState] = field(default_factory=dict)
     revisions: dict[int, int] = field(default_factory=dict)
     revised: set[int] = field(default_factory=set)
+    exemplars: OpenExemplars = field(default_factory=OpenExemplars)
 
     def covered_minutes(self, end_minute: int, length_minutes: int) -> tuple[int, int]:
         """Returns the minutes [first, last) of a window that lie in this objective's history."""
@@ -44,17 +47,19 @@ class ObjectiveState:
             "alerts": dict(sorted(self.alerts.items())),
             "revisions": sorted(self.revisions.items()),
             "revised": sorted(self.revised),
+            "exemplars": self.exemplars.dump(),
         }
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> ObjectiveState:
-        """Returns the state that `dump` wrote."""
+        """Returns the state that `dump` wrote, or a version that knew no exemplars."""
         return cls(
             since=body["since"],
             start_minute=body["start_minute"],
             alerts={name: AlertState(state) for name, state in body["alerts"].items()},
             revisions=dict(body["revisions"]),
             revised=set(body["revised"]),
+            exemplars=OpenExemplars.load(body.get("exemplars", [])),
         )
 
 

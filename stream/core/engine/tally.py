@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stream.core.cells import COLUMNS, Column, squared_weight
 from stream.core.columns import Array, Kind, RowFlag, Rows, Signal
+from stream.core.exemplars import Exemplars, exemplars_of
 from stream.core.slo.selection import having
 from stream.core.slo.spec import Objective, SliSignal, Wanted
 
@@ -50,14 +52,19 @@ class Tally:
     """Sums per (pair, minute), ordered by both.
 
     Shapes: `pair` int64[n], `minute` int64[n], `values` int64[COLUMNS, n].
+
+    `exemplars` are those of the same rows, by service and minute.
     """
 
     pair: Array
     minute: Array
     values: Array
+    exemplars: Mapping[str, Mapping[int, Exemplars]] = field(default_factory=dict)
 
 
-def tally(rows: Rows, pair: Array, minute: Array, wanted: Array, predicate: Predicate) -> Tally:
+def tally(
+    rows: Rows, pair: Array, minute: Array, wanted: Array, predicate: Predicate, traced: Array | None = None
+) -> Tally:
     """Returns what the rows of the wanted pairs add to the cells of objectives with this predicate.
 
     A row whose end lies before its start has no duration: it is left out where good is a duration.
@@ -68,10 +75,15 @@ def tally(rows: Rows, pair: Array, minute: Array, wanted: Array, predicate: Pred
         minute: int64[n], the minute of each row.
         wanted: bool[pairs].
         predicate: What to select and to call good; of spans or logs.
+        traced: bool[n], the rows that may be exemplars; None: no row may.
     """
     chosen = np.flatnonzero(_selected(rows, predicate) & wanted[pair])
-    values = _values(rows, chosen, _bad(rows, chosen, predicate), predicate.sampling_none)
-    return grouped(pair[chosen], minute[chosen], values)
+    bad = _bad(rows, chosen, predicate)
+    sums = grouped(pair[chosen], minute[chosen], _values(rows, chosen, bad, predicate.sampling_none))
+    if traced is None:
+        return sums
+    shown = traced[chosen]
+    return replace(sums, exemplars=exemplars_of(rows, chosen[shown], minute[chosen[shown]], bad[shown]))
 
 
 def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:

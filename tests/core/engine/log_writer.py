@@ -53,6 +53,7 @@ class Event:
     weight: int = WEIGHT_ONE
     flags: int = 0
     count: int = 1
+    trace_id: int = 0
 
 
 def rows(events: Sequence[Event], first_offset: int) -> Rows:
@@ -79,6 +80,8 @@ def rows_at(placed: Sequence[tuple[int, int, Event]]) -> Rows:
         count=np.array([e.count for e in events], "int64"),
         weight=np.array([e.weight for e in events], "int64"),
         flags=np.array([e.flags | (RowFlag.FAILED if e.bad else 0) for e in events], "uint8"),
+        trace_hi=np.array([e.trace_id >> 64 for e in events], "uint64").view("int64"),
+        trace_lo=np.array([e.trace_id & ((1 << 64) - 1) for e in events], "uint64").view("int64"),
         services=tuple(services),
         versions=tuple(versions),
     )

@@ -60,4 +60,5 @@ def _event(start_ns: int, i: int, minute: int) -> Event:
         service=service,
         version="" if service == UNKNOWN else version,
         duration_ns=(i + 1) * 1_000_000,
+        trace_id=0 if service == UNKNOWN else (minute + 1) << 64 | i,
     )
