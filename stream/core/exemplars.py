@@ -1,6 +1,6 @@
 """Exemplars: the worst and the newest traced event of a minute, which lead from an indicator to a trace.
 
-Which event is the worst or the newest is a total order over all that is told of it (`Exemplar.badness`,
+Which event is the worst or the newest is a total order over all that is told of it (that of the tuple,
 `Exemplar.recency`), so it depends neither on the order of the events nor on how they were split into records.
 
 The ingest thins trace ids out before they go to the log (`thinned`). That changes no exemplar: of the rows that every
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Self
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -30,9 +30,11 @@ _WORD = (1 << 64) - 1
 _JUDGED_FLAGS = RowFlag.FAILED | RowFlag.NEGATIVE_DURATION
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exemplar:
-    """One traced event. `trace_hi` and `trace_lo` are the halves of its trace id as in `Rows`."""
+class Exemplar(NamedTuple):
+    """One traced event. `trace_hi` and `trace_lo` are the halves of its trace id as in `Rows`.
+
+    As tuples they are ordered by badness: bad before good, then the longest, then the newest.
+    """
 
     bad: bool
     duration_ns: int
@@ -40,20 +42,10 @@ class Exemplar:
     trace_hi: int
     trace_lo: int
 
-    @classmethod
-    def of(cls, bad: bool, duration_ns: int, end_ns: int, trace_hi: int, trace_lo: int) -> Self:
-        """Returns an exemplar of its values, in the order of `badness`."""
-        return cls(bad=bool(bad), duration_ns=duration_ns, end_ns=end_ns, trace_hi=trace_hi, trace_lo=trace_lo)
-
     @property
     def trace_id(self) -> str:
         """The trace id, 32 hexadecimal digits."""
         return f"{self.trace_hi & _WORD:016x}{self.trace_lo & _WORD:016x}"
-
-    @property
-    def badness(self) -> tuple[int, ...]:
-        """Greatest for the worst: bad before good, then the longest, then the newest."""
-        return self.bad, self.duration_ns, self.end_ns, self.trace_hi, self.trace_lo
 
     @property
     def recency(self) -> tuple[int, ...]:
@@ -61,8 +53,7 @@ class Exemplar:
         return self.end_ns, self.bad, self.duration_ns, self.trace_hi, self.trace_lo
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Exemplars:
+class Exemplars(NamedTuple):
     """The worst and the newest traced event of a minute; they may be one."""
 
     worst: Exemplar
@@ -70,10 +61,8 @@ class Exemplars:
 
     def with_others(self, others: Exemplars) -> Exemplars:
         """Returns the worst and the newest of both."""
-        return Exemplars(
-            worst=max(self.worst, others.worst, key=lambda one: one.badness),
-            newest=max(self.newest, others.newest, key=lambda one: one.recency),
-        )
+        newest = self.newest if self.newest.recency >= others.newest.recency else others.newest
+        return Exemplars(worst=max(self.worst, others.worst), newest=newest)
 
 
 def is_traced(rows: Rows) -> Array:
@@ -137,7 +126,7 @@ def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> dict[st
 
 
 def _exemplars(columns: Sequence[Array], index: Array) -> Iterable[Exemplar]:
-    return (Exemplar.of(*values) for values in zip(*(column[index].tolist() for column in columns), strict=True))
+    return map(Exemplar._make, zip(*(column[index].tolist() for column in columns), strict=True))
 
 
 def _groups(*columns: Array) -> tuple[Array, int]:
@@ -224,14 +213,9 @@ class OpenExemplars:
 
     def dump(self) -> list[Any]:
         """Returns the open minutes as plain values; `load` gives back an equal object."""
-        return [(minute, held.worst.badness, held.newest.badness) for minute, held in sorted(self.held.items())]
+        return [(minute, tuple(held.worst), tuple(held.newest)) for minute, held in sorted(self.held.items())]
 
     @classmethod
     def load(cls, body: list[Any]) -> OpenExemplars:
         """Returns what `dump` wrote."""
-        return cls(
-            {
-                minute: Exemplars(worst=Exemplar.of(*worst), newest=Exemplar.of(*newest))
-                for minute, worst, newest in body
-            }
-        )
+        return cls({minute: Exemplars(Exemplar(*worst), Exemplar(*newest)) for minute, worst, newest in body})

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 
 from stream.core.columns import Array, RejectReason
-from stream.core.engine.additions import Additions
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
-from stream.core.engine.tally import Predicate, Tally
 from stream.core.engine.verdicts import Items, Verdicts
 from stream.core.log import LogRecord, SourceRange
-from stream.core.slo.spec import Objective, Settings, SliSignal
+from stream.core.slo.spec import Settings
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 LATE_AFTER_NS = 6 * HOUR_NS
@@ -112,7 +109,8 @@ def admit(state: State, items: Items, verdicts: Verdicts) -> Admitted:
     )
     pairs = [(items.services[code // versions], items.versions[code % versions]) for code in codes.tolist()]
     reasons: dict[RejectReason, list[int]] = {}
-    for number in sorted(range(len(pairs)), key=pairs.__getitem__):
+    unknown = [number for number, pair in enumerate(pairs) if not _is_known(state, *pair)]
+    for number in sorted(unknown, key=pairs.__getitem__):
         reason = _refusal(state, *pairs[number], state.bundle.settings)
         if reason is not None:
             reasons.setdefault(reason, []).append(number)
@@ -123,6 +121,11 @@ def admit(state: State, items: Items, verdicts: Verdicts) -> Admitted:
     kept = verdicts.open[index]
     index = index[kept]
     return Admitted(index=index, pair=pair[kept], minute=items.time_ns[index] // MINUTE_NS, pairs=pairs)
+
+
+def _is_known(state: State, key: str, version: str) -> bool:
+    service = state.services.get(key)
+    return service is not None and version in service.versions
 
 
 def _refusal(state: State, key: str, version: str, settings: Settings) -> RejectReason | None:
@@ -139,93 +142,3 @@ def _refusal(state: State, key: str, version: str, settings: Settings) -> Reject
         service.versions.add(version)
         state.changes.heads.add(key)  # its points may all be refused by their streams, and then nothing is counted
     return None
-
-
-def count(
-    state: State,
-    record: LogRecord,
-    admitted: Admitted,
-    signals: frozenset[SliSignal],
-    tally: Callable[[Predicate, Array], Tally],
-) -> None:
-    """Adds what was admitted to the cells of the objectives that count one of `signals`.
-
-    Args:
-        state: The partition's.
-        record: Where it is from; what was decoded before an objective was known does not count for it.
-        admitted: At least one item.
-        signals: What the items are.
-        tally: Returns the sums of the items of some pairs (bool[pairs]) that a predicate selects. Called once per
-            predicate, whatever the number of services.
-    """
-    numbers = _pairs_by_service(admitted)
-    newest = _newest_minutes(admitted)
-    wanted: dict[Predicate, list[tuple[Service, Objective, list[int]]]] = {}
-    for key, pairs in numbers.items():
-        service = state.services[key]
-        newest_minute = max(newest[pair] for pair in pairs)
-        for objective in service.objectives:
-            objective_state = service.states[objective.digest]
-            if record.config_version < objective_state.since:
-                # Decoded before the objective was known: its history begins after the last such minute.
-                objective_state.start_minute = max(objective_state.start_minute or 0, newest_minute + 1)
-            elif objective.signal in signals:
-                wanted.setdefault(Predicate.of(objective), []).append((service, objective, pairs))
-        service.newest_minute = max(newest_minute, service.newest_minute or newest_minute)
-        state.changes.heads.add(key)
-    additions = Additions()
-    for predicate, objectives in wanted.items():
-        _note(admitted, objectives, tally(predicate, _pairs_of(admitted, objectives)), additions)
-    additions.add_to(state)
-    _note_revisions(state, numbers, additions)
-
-
-def _pairs_by_service(admitted: Admitted) -> dict[str, list[int]]:
-    """Returns the pairs that have rows, by service, in the order of the names."""
-    numbers: dict[str, list[int]] = {}
-    present = np.unique(admitted.pair).tolist()
-    for number in sorted(present, key=admitted.pairs.__getitem__):
-        numbers.setdefault(admitted.pairs[number][0], []).append(number)
-    return numbers
-
-
-def _newest_minutes(admitted: Admitted) -> list[int]:
-    newest = np.zeros(len(admitted.pairs), np.int64)
-    np.maximum.at(newest, admitted.pair, admitted.minute)
-    return [int(minute) for minute in newest]
-
-
-def _pairs_of(admitted: Admitted, objectives: list[tuple[Service, Objective, list[int]]]) -> Array:
-    wanted = np.zeros(len(admitted.pairs), bool)
-    for _, _, pairs in objectives:
-        wanted[pairs] = True
-    return wanted
-
-
-def _note(
-    admitted: Admitted,
-    objectives: list[tuple[Service, Objective, list[int]]],
-    sums: Tally,
-    additions: Additions,
-) -> None:
-    """Notes the sums and the exemplars of one predicate for all objectives that share it."""
-    bounds = np.searchsorted(sums.pair, np.arange(len(admitted.pairs) + 1)).tolist()
-    for service, objective, pairs in objectives:
-        service.states[objective.digest].exemplars.add(sums.exemplars.get(service.key, {}))
-        for pair in pairs:
-            first, last = bounds[pair], bounds[pair + 1]
-            if first < last:
-                key = (service.key, objective.digest, admitted.pairs[pair][1])
-                additions.note(key, sums.minute[first:last], sums.values[:, first:last])
-
-
-def _note_revisions(state: State, services: dict[str, list[int]], additions: Additions) -> None:
-    """What comes to a minute that is closed corrects what was published of it, once the next minute closes."""
-    if state.next_minute is None:
-        return
-    minutes = additions.minutes_of_objectives()
-    for key in services:
-        for digest, objective_state in state.services[key].states.items():
-            start = objective_state.start_minute
-            if start is not None and digest in minutes:
-                objective_state.revised.update(m for m in minutes[digest] if start <= m < state.next_minute)

@@ -10,7 +10,8 @@ import numpy as np
 
 from stream.core.cells import COLUMNS, Column
 from stream.core.columns import Array, RejectReason
-from stream.core.engine.admission import Admitted, admit, count, judge
+from stream.core.engine.admission import Admitted, admit, judge
+from stream.core.engine.counting import count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Predicate, Tally, grouped
 from stream.core.engine.verdicts import Items, Verdicts

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from stream.core.columns import Array, Kind, RowFlag, Rows
-from stream.core.engine.admission import Admitted, admit, count, judge
+from stream.core.engine.admission import Admitted, admit, judge
+from stream.core.engine.counting import count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Predicate, Tally, of_kinds, tally
 from stream.core.engine.verdicts import Items

@@ -28,6 +28,7 @@ from stream.core.errors import IncompatibleError
 from stream.core.service_key import partition_of
 from stream.core.slo.spec import decode_bundle
 from stream.core.streams import StreamMemory
+from stream.core.units import HOUR_MINUTES
 
 FORMAT = 2
 """Format 1 had no metric streams, no fingerprints and no events of unknown goodness; it is read, too."""
@@ -59,7 +60,7 @@ def checkpoint(state: State) -> Checkpoint:
         chunks[_head_key(service)] = _head(state.services[service])
     for service, minute in sorted(changes.sketches - changes.closed_sketches):
         chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
-    chunks |= _spans(state, changes.spans)
+    chunks |= _spans(state, changes.spans | _spans_of_hours(state, changes.hours))
     streams, emptied = _changed_streams(state)
     chunks |= streams
     fingerprints, forgotten = _changed_fingerprints(state)
@@ -226,6 +227,13 @@ _SPAN_SCHEMA = pa.schema(
 )
 
 _LEFT_OUT_WHEN_ZERO = (Column.N_UNSURE,)
+
+
+def _spans_of_hours(state: State, hours: set[tuple[str, int]]) -> set[StoredSpan]:
+    """Returns the stored spans that hold these hours of services, in both stores."""
+    within = {hour: state.cells[SERIES].spans_of({hour * HOUR_MINUTES}) for hour in {hour for _, hour in hours}}
+    stores = (SERIES, VERSIONS)
+    return {StoredSpan(service, store, span) for service, hour in hours for span in within[hour] for store in stores}
 
 
 def _spans(state: State, spans: set[StoredSpan]) -> dict[bytes, bytes]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from stream.core.certificate.issuance import Certificate
+from stream.core.engine.tally import Predicate
 from stream.core.exemplars import OpenExemplars
 from stream.core.sketch import Sketches
 from stream.core.slo.burn_rate import AlertState
@@ -24,6 +25,8 @@ class ObjectiveState:
         revisions: Revision of a closed minute that late rows have corrected.
         revised: Closed minutes whose correction is not yet published.
         exemplars: Of the minutes that are open.
+        row: Where its series is in the cells, once known; no part of a checkpoint.
+        version_rows: Where the series of its versions are, likewise.
     """
 
     since: int
@@ -32,6 +35,8 @@ class ObjectiveState:
     revisions: dict[int, int] = field(default_factory=dict)
     revised: set[int] = field(default_factory=set)
     exemplars: OpenExemplars = field(default_factory=OpenExemplars)
+    row: int | None = None
+    version_rows: dict[str, int] = field(default_factory=dict)
 
     def covered_minutes(self, end_minute: int, length_minutes: int) -> tuple[int, int]:
         """Returns the minutes [first, last) of a window that lie in this objective's history."""
@@ -74,6 +79,13 @@ class Service:
     versions: set[str] = field(default_factory=set)
     sketches: Sketches = field(default_factory=Sketches)
     newest_minute: int | None = None
+    _targets: list[tuple[Objective, str, Predicate]] = field(default_factory=list)
+
+    def targets(self) -> list[tuple[Objective, str, Predicate]]:
+        """Returns each configured objective with its digest and its predicate."""
+        if [objective for objective, _, _ in self._targets] != self.objectives:
+            self._targets = [(o, o.digest, Predicate.of(o)) for o in self.objectives]
+        return self._targets
 
     @property
     def policy(self) -> str:

@@ -44,6 +44,8 @@ class Changes:
     heads: set[str] = field(default_factory=set)
     sketches: set[tuple[str, int]] = field(default_factory=set)
     spans: set[StoredSpan] = field(default_factory=set)
+    hours: set[tuple[str, int]] = field(default_factory=set)
+    """Services and hours of event time whose cells changed: no stored span is shorter."""
     closed_sketches: set[tuple[str, int]] = field(default_factory=set)
     retired: bool = False
 
