@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from stream.core.columns import Signal
 from stream.core.otlp import Messages, Reading
 from stream.core.otlp.decoders import DECODERS, Decode, Encoding
+from stream.ingest.cycle import Fetched, pieces
 from stream.ingest.priming import Format, prime
 from tests.bench import loops, payloads
 from tests.bench.turns import medians_s
@@ -116,11 +117,11 @@ def _measured(case: _Case, runs: int) -> Decoding:
     compiled, plain = decoder.load_compiled(), decoder.load_plain()
     items, few_items = _items(compiled, values), _items(compiled, few)
     assert case.loop(few) == few_items, case.name
-    messages, few_messages = Messages.of(values), Messages.of(few)
+    parts, few_messages = _parts(values), Messages.of(few)
     taken_s = medians_s(
         runs,
         {
-            "compiled": lambda _: [compiled(messages, READING) for _ in range(_REPEATS)],
+            "compiled": lambda _: [compiled(part, READING) for _ in range(_REPEATS) for part in parts],
             "loop": lambda _: case.loop(values),
             "plain": lambda _: plain(few_messages, READING),
         },
@@ -134,6 +135,18 @@ def _measured(case: _Case, runs: int) -> Decoding:
         target=case.target,
         target_ratio=case.target_ratio,
     )
+
+
+def _parts(values: list[bytes]) -> list[Messages]:
+    """Returns the messages as the ingest cuts them for its decoders."""
+    fetched = Fetched(
+        source=0,
+        offsets=range(len(values)),
+        times_ns=[0] * len(values),
+        values=values,
+        next_offset=len(values),
+    )
+    return [Messages.of(part.values) for piece in pieces([fetched]) for part in piece]
 
 
 def _items(decode: Decode, values: list[bytes]) -> int:

@@ -136,11 +136,11 @@ class StreamMemory:
 
     def place(self, slots: Array, reserved: Array) -> None:
         """Moves streams that outgrew what their chunk reserved for them to the open chunk of their service."""
-        for slot, words in zip(slots.tolist(), reserved.tolist(), strict=True):
-            number = int(self.columns["chunk"][slot])
+        left: list[int] = self.columns["chunk"][slots].tolist()
+        for slot, number, words in zip(slots.tolist(), left, reserved.tolist(), strict=True):
             self.dirty[number] = self.services[number]
             self._assign(slot, self.services[number], words)
-            self._drop_empty({number})
+        self._drop_empty(set(left))  # once: it looks at every stream
 
     def _assign(self, slot: int, service: str, words: int) -> None:
         chunk = self.open_chunks.get(service)
