@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -15,6 +16,8 @@ import numba
 
 from stream.core.errors import ConfigError
 from stream.core.otlp import scan
+
+_LOCK = "lock"
 
 
 def use_kernel_cache() -> Path:
@@ -48,9 +51,16 @@ def compiling_alone(directory: Path) -> Iterator[None]:
     """
     with contextlib.ExitStack() as held:
         with contextlib.suppress(OSError):
-            lock = held.enter_context(open(directory / "lock", "ab"))
+            lock = held.enter_context(open(directory / _LOCK, "ab"))
             fcntl.flock(lock, fcntl.LOCK_EX)  # its end or that of the process releases it
         yield
+
+
+def forget_kernels(directory: Path) -> None:
+    """Deletes the compiled kernels in this directory."""
+    for entry in directory.iterdir():
+        if entry.is_dir():
+            shutil.rmtree(entry, ignore_errors=True)
 
 
 def _in_cache(name: str) -> Path | None:

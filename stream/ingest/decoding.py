@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from stream.core.columns import Signal
+from stream.core.columns import Array, Signal
 from stream.core.errors import IncompatibleError
 from stream.core.fingerprints import fingerprints
 from stream.core.otlp import Decoded, Messages, Reading, concat_decoded
@@ -24,6 +24,7 @@ from stream.ingest.priming import Format, names_of, prime
 LOG = logging.getLogger(__name__)
 
 _ID = b'"id"'
+_OFFSET_BITS = 48
 
 SIGNALS: Mapping[str, Signal] = {
     SourceSignal.TRACES: Signal.SPAN,
@@ -187,11 +188,11 @@ class AnyDecode:
         return self._fingerprinted(decoded, messages, messages.values)
 
     def _events(self, messages: Messages) -> Decoded:
-        """Equal events are different ones, unless their producer gave them one `id`."""
+        """Equal events are different ones, unless their service gave them one `id`."""
         called = self._fingerprints and any(value and _ID in value for value in messages.values)
         decode = self._decoders[self._signal, Encoding.FLAT]
         decoded = decode(messages, replace(self._reading, ids=True) if called else self._reading)
-        return self._fingerprinted(decoded, messages, decoded.ids)
+        return self._fingerprinted(decoded, messages, _known_by(messages, decoded))
 
     def _fingerprinted(self, decoded: Decoded, messages: Messages, contents: Sequence[bytes | None]) -> Decoded:
         """Returns the columns with the fingerprints of the messages that have a content to be known by."""
@@ -200,3 +201,24 @@ class AnyDecode:
         known = [content for content in contents if content]
         at = np.array([bool(content) for content in contents], bool)
         return replace(decoded, fingerprints=fingerprints(messages.source[at], messages.offset[at], known))
+
+
+def _known_by(messages: Messages, decoded: Decoded) -> list[bytes | None]:
+    """Returns what each event is known by: its service and its `id`, which is unique within the service alone.
+
+    None where it has no `id` or was refused; nothing where nobody asked.
+    """
+    if not decoded.ids:
+        return []
+    rows = decoded.rows
+    was_read = np.isin(_message_keys(messages.source, messages.offset), _message_keys(rows.source, rows.offset))
+    assert int(was_read.sum()) == len(rows), "an event makes one row"
+    service = np.full(len(messages), -1, "int64")
+    service[was_read] = rows.service
+    names = [name.encode() + b"\0" for name in rows.services]
+    found = zip(service.tolist(), decoded.ids, strict=True)
+    return [names[number] + called if called and number >= 0 else None for number, called in found]
+
+
+def _message_keys(source: Array, offset: Array) -> Array:
+    return (source.astype("int64") << _OFFSET_BITS) | offset

@@ -12,7 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsSer
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
-from stream.config.kernel_cache import compiling_alone, use_kernel_cache
+from stream.config.kernel_cache import compiling_alone, forget_kernels, use_kernel_cache
 from stream.core.columns import Signal
 from stream.core.otlp import Messages, Reading
 from stream.core.otlp.decoders import DECODERS, Encoding
@@ -82,8 +82,14 @@ _JSON = {
 
 def main(names: Sequence[str]) -> None:
     """Compiles the decoders of the formats with these names, one process at a time."""
-    with compiling_alone(use_kernel_cache()):
-        prime(map(_format, names))
+    formats = [_format(name) for name in names]
+    directory = use_kernel_cache()
+    with compiling_alone(directory):
+        try:
+            prime(formats)
+        except Exception:  # numba raises whatever a damaged file makes it raise
+            forget_kernels(directory)
+            prime(formats)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,9 @@ def test_one_process_compiles_at_a_time(tmp_path):
         "import sys; from pathlib import Path; from stream.config.kernel_cache import compiling_alone\n"
         "with compiling_alone(Path(sys.argv[1])): print('in', flush=True); sys.stdin.read()"
     )
-    first = subprocess.Popen(
-        [sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
-    )
-    assert first.stdin is not None and first.stdout is not None
+    first = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert first.stdin is not None
+    assert first.stdout is not None
     assert first.stdout.readline() == b"in\n"
     entered = threading.Event()
 

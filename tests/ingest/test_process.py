@@ -46,11 +46,15 @@ class Pipeline:
         wanted = [spec for spec in specs if spec.name in (f"{self.prefix}config", self.shuffle)]
         await topics.apply(self.bootstrap, wanted)
         await self.create_source()
+        await self.configure(self.source)
+
+    async def configure(self, *sources: str) -> None:
+        """Applies the next version of the configuration, with these sources of flat events."""
         bundle = Bundle(
             pipeline="test",
             generation="g1",
             partitions=PARTITIONS,
-            sources=(Source(topic=self.source, encoding="flat"),),
+            sources=tuple(Source(topic=topic, encoding="flat") for topic in sources),
             objectives=(),
         )
         await self._send(f"{self.prefix}config", [(0, bundle.encode())])
@@ -243,5 +247,35 @@ def test_lost_offsets_are_named_and_a_recreated_topic_is_another_source(kafka: A
         again = Fold(await pipeline.log())
         (new_id,) = {row[0] for row in again.rows} - {old_id}
         assert again.rows == kept + expected(new_id, 0, 30)
+
+    asyncio.run(scenario())
+
+
+async def has_left(pipeline: Pipeline, topic: str) -> bool:
+    """Returns whether a configuration that does not name the topic is in every partition of the log."""
+    newest = [[record.config for record in records if record.config] for records in (await pipeline.log()).values()]
+    return all(sent and topic not in {s.topic for s in decode_bundle(sent[-1]).sources} for sent in newest)
+
+
+@pytest.mark.kafka
+def test_a_source_that_is_no_longer_configured_is_left_and_the_others_are_read_on(
+    kafka: Any, topic_prefix: str
+) -> None:
+    pipeline = Pipeline(kafka.bootstrap, topic_prefix)
+    other = f"{topic_prefix}other"
+
+    async def scenario() -> None:
+        await pipeline.create()
+        await topics.apply(pipeline.bootstrap, [topics.TopicSpec(name=other, partitions=1, replication=1, ours=False)])
+        await pipeline.configure(pipeline.source, other)
+        await pipeline.produce(20)
+        async with pipeline.running() as ingest, asyncio.timeout(40):
+            await pipeline.configure(pipeline.source)
+            while not ingest.done() and not await has_left(pipeline, other):  # noqa: ASYNC110 - a topic is looked at
+                await asyncio.sleep(0.1)
+            await pipeline.produce(20)
+            while not ingest.done() and len(Fold(await pipeline.log()).rows) < 40:  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.1)
+        assert len(Fold(await pipeline.log()).rows) == 40
 
     asyncio.run(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from stream.core.columns import Array, RejectReason
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
 from stream.core.engine.verdicts import Items, Verdicts
+from stream.core.fingerprints import Fingerprints
 from stream.core.log import LogRecord, SourceRange
 from stream.core.slo.spec import Settings
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS
@@ -48,40 +50,75 @@ class Admitted:
         return Admitted(index=self.index[chosen], pair=self.pair[chosen], minute=self.minute[chosen], pairs=self.pairs)
 
 
-def repeated_messages(state: State, record: LogRecord) -> Array:
-    """Returns the messages of a record that their producer has sent before, and remembers the others.
+class Repetitions:
+    """The messages of one record that their producer has sent before, and those that are remembered from now on.
 
-    int64[n], source index and offset in one. What our own replay repeats is left out: it is known by its offset.
+    A message is an int64, its source index and offset in one. What our own replay repeats is none of them: it is
+    known by its offset.
+
+    Args:
+        repeated: int64[n], sent before.
+        new: The fingerprint of each message that is new.
     """
+
+    def __init__(self, repeated: Array, new: Mapping[int, bytes]) -> None:
+        self._repeated = repeated
+        self._new = new
+        self._counted: set[int] = set()
+
+    def among(self, items: Items) -> Array | None:
+        """Returns bool[n]: whether an item is of a message that was sent before; None where none is."""
+        return np.isin(_messages_of(items), self._repeated) if len(self._repeated) else None
+
+    def counted(self, items: Items, open_: Array) -> None:
+        """Takes note of the items that count."""
+        if self._new:
+            self._counted.update(np.unique(_messages_of(items)[open_]).tolist())
+
+    def forget_uncounted(self, state: State) -> None:
+        """Forgets messages none of whose items counted: sent again with the cause removed they shall count."""
+        state.duplicates.forget({word for message, word in self._new.items() if message not in self._counted})
+
+
+_NO_REPETITIONS = np.empty(0, np.int64)
+
+
+def repetitions_in(state: State, record: LogRecord) -> Repetitions:
+    """Returns what a record repeats, and remembers the fingerprints of the rest."""
     prints = record.fingerprints
     assert state.bundle is not None
     minutes = state.bundle.settings.duplicate_minutes
     state.duplicates.forget_before(state.clocks.now_ns // MINUTE_NS - minutes)
     if prints is None or not minutes:
-        return np.empty(0, np.int64)
+        return Repetitions(_NO_REPETITIONS, {})
     new = prints.take(prints.offset >= _next_offsets(state, record)[prints.source])
     words = new.words([source.topic for source in record.sources])
     repeated = state.duplicates.note(words, state.clocks.now_ns // MINUTE_NS)
-    return np.asarray(_message_keys(new.source, new.offset)[np.array(repeated, bool)])
+    messages = _messages_of(new)
+    listed = zip(messages.tolist(), words, repeated, strict=True)
+    return Repetitions(
+        messages[np.array(repeated, bool)], {message: word for message, word, known in listed if not known}
+    )
 
 
-def _message_keys(source: Array, offset: Array) -> Array:
-    return (source.astype(np.int64) << _OFFSET_BITS) | offset
+def _messages_of(items: Items | Fingerprints) -> Array:
+    return np.asarray((items.source.astype(np.int64) << _OFFSET_BITS) | items.offset)
 
 
 def _next_offsets(state: State, record: LogRecord) -> Array:
     return np.array([state.ledger.source(source).next_offset for source in record.sources], np.int64)
 
 
-def judge(state: State, record: LogRecord, items: Items, repeated: Array) -> Verdicts:
+def judge(state: State, record: LogRecord, items: Items, repetitions: Repetitions) -> Verdicts:
     """Returns the verdicts on a record's items so far: open are those that are new, not late and not of the future."""
     accounts = [state.ledger.source(source) for source in record.sources]
     assert len({account.id for account in accounts}) == len(accounts), "a record lists a source twice"
     _check_ranges(record.sources, items)
     verdicts = Verdicts(accounts, items)
     verdicts.replayed(items.offset < _next_offsets(state, record)[items.source])
-    if len(repeated):
-        verdicts.duplicate(np.isin(_message_keys(items.source, items.offset), repeated))
+    repeated = repetitions.among(items)
+    if repeated is not None:
+        verdicts.duplicate(repeated)
     verdicts.reject(items.time_ns > state.clocks.now_ns + FUTURE_AFTER_NS, RejectReason.FUTURE)
     verdicts.late(items.time_ns < _late_before_ns(state))
     return verdicts

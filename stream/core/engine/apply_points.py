@@ -10,7 +10,7 @@ import numpy as np
 
 from stream.core.cells import COLUMNS, Column
 from stream.core.columns import Array, RejectReason
-from stream.core.engine.admission import Admitted, admit, judge
+from stream.core.engine.admission import Admitted, Repetitions, admit, judge
 from stream.core.engine.counting import count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Predicate, Tally, grouped
@@ -36,16 +36,14 @@ _REJECTED = {
 }
 
 
-def apply_points(state: State, record: LogRecord, points: Points, repeated: Array) -> list[Output]:
+def apply_points(state: State, record: LogRecord, points: Points, repetitions: Repetitions) -> list[Output]:
     """Counts what the points that are new, neither late nor from the future, and within the caps add.
-
-    `repeated` is what `repeated_messages` returned.
 
     Returns a dead letter per source and reason of the points that were refused.
     """
     assert state.bundle is not None
     items = Items.of_points(points)
-    verdicts = judge(state, record, items, repeated)
+    verdicts = judge(state, record, items, repetitions)
     admitted = admit(state, items, verdicts)
     if len(admitted):
         chosen = points.take(admitted.index) if len(admitted) < len(points) else points
@@ -58,6 +56,7 @@ def apply_points(state: State, record: LogRecord, points: Points, repeated: Arra
         taken = verdicts.open[admitted.index]
         if taken.any():
             _count(state, record, admitted.take(taken), _Taken(chosen, steps, np.flatnonzero(taken)))
+    repetitions.counted(items, verdicts.open)
     verdicts.count()
     return verdicts.dead_letters(state, record.sources)
 

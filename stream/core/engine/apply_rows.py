@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from stream.core.columns import Array, Kind, RowFlag, Rows
-from stream.core.engine.admission import Admitted, admit, judge
+from stream.core.engine.admission import Admitted, Repetitions, admit, judge
 from stream.core.engine.counting import count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Predicate, Tally, of_kinds, tally
@@ -21,15 +21,13 @@ SKETCHED_KINDS = (Kind.SERVER, Kind.CONSUMER)
 _SIGNALS = frozenset((SliSignal.SPANS, SliSignal.LOGS))
 
 
-def apply_rows(state: State, record: LogRecord, rows: Rows, repeated: Array) -> list[Output]:
+def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetitions) -> list[Output]:
     """Counts the rows that are new, neither late nor from the future, and within the caps.
-
-    `repeated` is what `repeated_messages` returned.
 
     Returns a dead letter per source and reason of the rows that were refused.
     """
     items = Items.of_rows(rows)
-    verdicts = judge(state, record, items, repeated)
+    verdicts = judge(state, record, items, repetitions)
     admitted = admit(state, items, verdicts)
     if len(admitted):
         chosen = rows.take(admitted.index)
@@ -40,6 +38,7 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repeated: Array) -> 
 
         count(state, record, admitted, _SIGNALS, tally_rows)
         _add_sketches(state, chosen, admitted)
+    repetitions.counted(items, verdicts.open)
     verdicts.count()
     return verdicts.dead_letters(state, record.sources)
 

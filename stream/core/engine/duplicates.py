@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from stream.core.fingerprints import FINGERPRINT_BYTES
 
@@ -35,6 +35,17 @@ class Duplicates:
                 self.changed.add(minute)
         self._forget(len(self._minute_of) - FINGERPRINTS_MAX)
         return repeated
+
+    def forget(self, words: Collection[bytes]) -> None:
+        """Forgets those of messages of which nothing was counted."""
+        minutes = {self._minute_of.pop(word) for word in words if word in self._minute_of}
+        for minute in minutes:
+            kept = deque(word for word in self._minutes[minute] if word in self._minute_of)
+            if kept:
+                self._minutes[minute] = kept
+            else:
+                del self._minutes[minute]
+        self.changed |= minutes
 
     def forget_before(self, minute: int) -> None:
         """Forgets the fingerprints of earlier minutes."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from stream.core.engine import chunks
-from stream.core.engine.admission import repeated_messages
+from stream.core.engine.admission import repetitions_in
 from stream.core.engine.apply_config import apply_config
 from stream.core.engine.apply_points import apply_points
 from stream.core.engine.apply_rows import apply_rows
@@ -118,11 +118,12 @@ class Engine:
         if record.config is not None:
             outputs += apply_config(state, record.config_version, record.config)
         self._check_pipeline(record)
-        repeated = repeated_messages(state, record)
+        repetitions = repetitions_in(state, record)
         if record.rows is not None:
-            outputs += apply_rows(state, record, record.rows, repeated)
+            outputs += apply_rows(state, record, record.rows, repetitions)
         if record.points is not None:
-            outputs += apply_points(state, record, record.points, repeated)
+            outputs += apply_points(state, record, record.points, repetitions)
+        repetitions.forget_uncounted(state)
         if record.receipts is not None:
             outputs += _apply_receipts(state, record)
         if record.progress is not None:

@@ -19,8 +19,9 @@ from stream.core.streams.steps import Steps
 UNIT_NS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
 """Units of duration, in nanoseconds. Source: UCUM."""
 
-_INDEX_ERROR = 2.0**-20
-"""A threshold this close to a bound of an exponential histogram, in buckets, may be on either side of it."""
+_INDEX_ERROR = 2.0**-16
+"""A threshold this close to a bound of an exponential histogram, in buckets, may be on either side of it: at the finest
+scale the logarithm of a duration errs by up to 2^-18."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

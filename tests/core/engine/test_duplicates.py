@@ -63,6 +63,15 @@ def test_after_ten_minutes_it_counts_again():
     assert log.account == (2, 2, 0)
 
 
+def test_a_copy_of_a_message_that_was_refused_counts():
+    log = Log()
+    log.append([b"a", b"b"], now_ns=T0_NS - 60 * MINUTE_NS)  # the events are an hour ahead
+    (account,) = log.engine.ledger.sources.values()
+    assert (log.account, account.rejected.total()) == ((2, 0, 0), 2)
+    log.append([b"a", b"a"])
+    assert log.account == (4, 1, 1)
+
+
 def test_what_our_own_replay_repeats_is_replayed_and_no_duplicate():
     log = Log()
     record = log.append([b"a", b"b"])

@@ -275,6 +275,16 @@ def test_a_crash_after_any_checkpoint_changes_no_byte(samples: list[Sample], cut
     assert Engine.restore(0, topic).snapshot() == whole.snapshot()
 
 
+def test_a_version_whose_points_were_all_refused_is_remembered_by_the_next_checkpoint():
+    writer = PointWriter(bundle(metric_objective(), streams_max=1, versions_max=2))
+    for stream, version in ((1, "v1"), (2, "v2"), (1, "v3")):
+        writer.record(named(points([histogram(10, 1, stream=stream)], writer.next_offset), version=version))
+    whole_outputs, _, whole = fold(writer.log)
+    outputs, topic, engine = fold(writer.log, frozenset({0}), frozenset({1}))
+    assert outputs == whole_outputs
+    assert engine.snapshot() == whole.snapshot() == Engine.restore(0, topic).snapshot()
+
+
 def test_streams_that_come_and_go_leave_nothing_behind_and_survive_crashes():
     """Pods come and go, and sometimes come back; idle streams are closed, and forgotten where others need the place."""
     writer = PointWriter(bundle(metric_objective(), streams_max=40))

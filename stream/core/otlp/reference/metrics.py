@@ -124,7 +124,7 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
         if not message.value:
             batch.accept(message)
             continue
-        request = _parsed(message.value, reading.limits)
+        request = parsed(message.value, reading.limits)
         if isinstance(request, Unusable):
             batch.reject(message, *request)
         else:
@@ -133,7 +133,7 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     return batch.decoded()
 
 
-def _parsed(value: bytes, limits: Limits) -> Any | Unusable:
+def parsed(value: bytes, limits: Limits) -> Any | Unusable:
     """Returns a request, or why the message is refused as a whole."""
     if reason := too_large(value, limits):
         return Unusable(*reason)

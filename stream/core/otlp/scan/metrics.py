@@ -17,7 +17,7 @@ from stream.core.columns import Array, Receipts, RejectReason, Rows
 from stream.core.otlp import ONLY_FIELDS, Decoded, Messages, Reading, semconv
 from stream.core.otlp.attributes import Value, canonical
 from stream.core.otlp.reference import metrics as plain
-from stream.core.otlp.reference.points import KINDS, SPAN_KIND, STATUS_CODE, STATUSES
+from stream.core.otlp.reference.points import KINDS, SPAN_KIND, STATUS_CODE, STATUSES, Unusable
 from stream.core.otlp.reference.traces import names_of
 from stream.core.otlp.scan import metric_state as st
 from stream.core.otlp.scan.accounts import Refused, make_receipts
@@ -233,7 +233,11 @@ class _Account:
             self.refused.append(Refused(message=i, reason=RejectReason.TOO_MANY_ITEMS, items=1, detail=detail))
 
     def _leave_to_plain(self, i: int) -> None:
-        messages = self.messages
+        messages, value = self.messages, self.messages.values[i]
+        why = plain.parsed(value, self.reading.limits) if value else None
+        if isinstance(why, Unusable):  # nearly all: a batch of its own for each would cost ten times as much
+            self.refused.append(Refused(message=i, reason=why.reason, items=1, detail=why.detail))
+            return
         one = Messages(
             source=messages.source[i : i + 1], offset=messages.offset[i : i + 1], values=messages.values[i : i + 1]
         )

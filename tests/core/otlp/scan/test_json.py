@@ -245,3 +245,11 @@ def test_numbers_are_read_as_python_reads_them():
         assert not fits or value == int(digits or 0) * 10**power
         assert (stopped >= 0) == (re.fullmatch("0|[1-9][0-9]{0,18}", spelled) is not None)
         assert stopped < 0 or (stopped == end and short == int(spelled))
+
+
+def test_a_refusal_tells_where_and_nothing_of_what_the_message_holds():
+    text = b'{"resourceSpans": [{"resource": {"attributes": [{"key": "a", "value": {"stringValue": "password"; oops'
+    [detail] = compiled.traces(Messages.of([text]), Reading()).receipts.details
+    assert detail is not None
+    assert "byte" in detail
+    assert "passw" not in detail
