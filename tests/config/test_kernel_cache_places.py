@@ -5,11 +5,11 @@ import subprocess
 import sys
 import tempfile
 import threading
+from pathlib import Path
 
 import numba
 import pytest
 
-from stream.config import kernel_cache
 from stream.config.kernel_cache import compiling_alone, use_kernel_cache
 from stream.core.errors import ConfigError
 
@@ -34,7 +34,7 @@ def test_without_a_cache_they_are_kept_where_nobody_else_can_write(places):
 
 def test_a_user_without_a_home_keeps_them_too(places, monkeypatch):
     monkeypatch.delenv("XDG_CACHE_HOME")
-    monkeypatch.setattr(kernel_cache.Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
+    monkeypatch.setattr(Path, "home", lambda: (_ for _ in ()).throw(RuntimeError("no home")))
     assert use_kernel_cache().parent.parent == places / "tmp"
 
 

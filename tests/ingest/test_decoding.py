@@ -120,7 +120,8 @@ def test_without_compiled_decoders_the_plain_ones_read_on(program, tmp_path, mon
     monkeypatch.setattr(sys, "executable", str(compiler))
 
     async def run():
-        decoders = Decoders(compiled=(compiled := {}))
+        compiled: dict[str, bool] = {}
+        decoders = Decoders(compiled=compiled)
         made = Decoding(bundle(Source(topic=SPANS, encoding="otlp_proto")), decoders)
         await decoders.settled()
         await decoders.close()

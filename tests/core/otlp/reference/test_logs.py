@@ -289,5 +289,7 @@ def test_totals_of_captured_messages_equal_the_truth(name):
     for counted in truth["by_service"].values():
         severities.update(counted["severity"])
     assert {str(s): n for s, n in Counter(rows.severity.tolist()).items() if s} == {
-        s: n for s, n in severities.items() if 1 <= int(s) <= 24  # 99 is one of those without a time
+        s: n
+        for s, n in severities.items()
+        if 1 <= int(s) <= 24  # 99 is one of those without a time
     }
