@@ -17,17 +17,15 @@ Rules that every decoder of OTLP metrics keeps:
 
 from __future__ import annotations
 
-import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from google.protobuf.message import DecodeError as ProtobufDecodeError
 
-from stream.core.columns import NO_CODE, RejectReason, Signal, Status
+from stream.core.columns import RejectReason, Signal, Status
 from stream.core.otlp import ONLY_FIELDS, Decoded, Limits, Message, Messages, Reading, identity, semconv
-from stream.core.otlp.attributes import Value
 from stream.core.otlp.identity import Hash, Place, added, of_attributes, of_metric
 from stream.core.otlp.reference import schema
 from stream.core.otlp.reference.batch import Batch, Point, Refusal
@@ -45,18 +43,23 @@ from stream.core.otlp.reference.points import (
     kind_of_metric,
     number,
 )
-from stream.core.otlp.reference.traces import names_of, too_large
+from stream.core.otlp.reference.reading import (
+    AllowList,
+    AnyValue,
+    Attributes,
+    KeyValue,
+    all_utf8,
+    any_longer,
+    as_text,
+    first_of_each,
+    is_utf8,
+    service_of,
+    status_code,
+    text,
+    too_large,
+)
 from stream.core.points import MetricType, PointFlag, Temporality
 from stream.core.units import TIME_NS_MAX
-
-# Messages are made of descriptors at run time: they have no static type.
-AnyValue = Any
-KeyValue = Any
-Attributes = Mapping[bytes, AnyValue]
-"""Wanted attributes by key; of a duplicated key the first."""
-
-_RESOURCE_ATTRIBUTES = frozenset(name.encode() for name in semconv.RESOURCE_ATTRIBUTES)
-_POINT_ATTRIBUTES = frozenset(name.encode() for name in (*semconv.SPAN_ATTRIBUTES, SPAN_KIND, STATUS_CODE))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,10 +172,9 @@ class _Reader:
         self._message = message
         self._batch = batch
         self._limits = reading.limits
-        self._names = {key: tuple(name.encode() for name in names_of(key)) for key in reading.attributes}
-        listed = {name for names in self._names.values() for name in names}
-        self._of_resources = _RESOURCE_ATTRIBUTES | listed
-        self._of_points = _POINT_ATTRIBUTES | listed
+        self._listed = AllowList(reading.attributes)
+        self._of_resources = self._listed.with_fields(semconv.RESOURCE_ATTRIBUTES)
+        self._of_points = self._listed.with_fields((*semconv.SPAN_ATTRIBUTES, SPAN_KIND, STATUS_CODE))
         self._refusals = _Refusals()
 
     def read(self, request: Any) -> tuple[list[Point], list[Refusal]]:
@@ -193,7 +195,7 @@ class _Reader:
         metric = self._metric(scope, message)
         around = added(resource.hash, scope.hash, metric.hash)
         for point in sent:
-            found = _first_of_each(point.attributes, self._of_points)
+            found = first_of_each(point.attributes, self._of_points)
             values = self._refused(resource, scope, metric, point, found) or self._values(metric, point)
             if isinstance(values, Unusable):
                 self._refusals.add(values)
@@ -202,21 +204,15 @@ class _Reader:
             yield self._point(resource, metric, point, found, stream, values)
 
     def _resource(self, resource: Any) -> _Resource:
-        found = _first_of_each(resource.attributes, self._of_resources)
-        environments = (_text(found, name) for name in semconv.ENVIRONMENTS)
-        service = self._batch.service(
-            next(filter(None, environments), None),
-            _text(found, semconv.SERVICE_NAMESPACE) or None,
-            _text(found, semconv.SERVICE_NAME) or None,
-        )
+        found = first_of_each(resource.attributes, self._of_resources)
         return _Resource(
-            service=service,
-            version=self._batch.version(_text(found, semconv.SERVICE_VERSION)),
+            service=service_of(found, self._batch),
+            version=self._batch.version(text(found, semconv.SERVICE_VERSION)),
             attributes=found,
             hash=of_attributes(Place.RESOURCE, _hashed(resource.attributes)),
             too_many=len(resource.attributes) > self._limits.attributes,
-            too_long=self._too_long(found),
-            invalid=_any_invalid(found),
+            too_long=any_longer(found, self._limits.value_bytes),
+            invalid=not all_utf8(found),
         )
 
     def _scope(self, scope: Any) -> _Scope:
@@ -235,8 +231,8 @@ class _Reader:
             temporality = 0
         monotonic = kind == MetricType.SUM and metric.sum.is_monotonic
         return _Metric(
-            name=self._batch.name(_decoded(metric.name)),
-            unit=self._batch.unit(_decoded(metric.unit)),
+            name=self._batch.name(as_text(metric.name)),
+            unit=self._batch.unit(as_text(metric.unit)),
             type=kind,
             temporality=temporality,
             monotonic=monotonic,
@@ -251,7 +247,7 @@ class _Reader:
                 monotonic=monotonic,
             ),
             too_long=max(len(metric.name), len(metric.unit)) > self._limits.value_bytes,
-            invalid=_is_invalid(metric.name) or _is_invalid(metric.unit),
+            invalid=not (is_utf8(metric.name) and is_utf8(metric.unit)),
         )
 
     def _refused(
@@ -264,7 +260,7 @@ class _Reader:
         if resource.too_many or scope.too_many or len(point.attributes) > limits.attributes:
             detail = f"a point, its scope or its resource has more than limits.attributes: {limits.attributes}"
             return Unusable(RejectReason.TOO_MANY_ATTRIBUTES, detail)
-        if resource.too_long or metric.too_long or self._too_long(found):
+        if resource.too_long or metric.too_long or any_longer(found, limits.value_bytes):
             detail = f"a text of a point is longer than limits.value_bytes: {limits.value_bytes}"
             return Unusable(RejectReason.VALUE_TOO_LONG, detail)
         if not point.time_unix_nano:
@@ -290,15 +286,15 @@ class _Reader:
     def _point(
         self, resource: _Resource, metric: _Metric, point: Any, found: Attributes, stream: Hash, values: Values
     ) -> Point:
-        kind = KINDS.get(_text(found, SPAN_KIND), metric.kind)
-        status = STATUSES.get(_text(found, STATUS_CODE), Status.UNSET)
-        error_type, code = _text(found, semconv.ERROR_TYPE), _code(found)
+        kind = KINDS.get(text(found, SPAN_KIND), metric.kind)
+        status = STATUSES.get(text(found, STATUS_CODE), Status.UNSET)
+        error_type, code = text(found, semconv.ERROR_TYPE), status_code(found)
         flags = values.flags
         if semconv.failed(kind=kind, status=status, error_type=error_type, code=code):
             flags |= PointFlag.FAILED
         if metric.monotonic:
             flags |= PointFlag.MONOTONIC
-        if resource.invalid or metric.invalid or _any_invalid(found):
+        if resource.invalid or metric.invalid or not all_utf8(found):
             flags |= PointFlag.INVALID_UTF8
         assert metric.type is not None
         bounds = self._batch.bounds(values.bounds)
@@ -316,26 +312,13 @@ class _Reader:
             status=status,
             code=code,
             error_type=self._batch.error_type(error_type),
-            attributes=self._batch.attributes(self._listed(found, resource.attributes)),
+            attributes=self._batch.attributes(self._listed.found(found, resource.attributes)),
             start_ns=min(point.start_time_unix_nano, TIME_NS_MAX),
             time_ns=min(point.time_unix_nano, TIME_NS_MAX),
             stream_hi=stream_hi,
             stream_lo=stream_lo,
             **{**values._asdict(), "flags": flags, "bounds": bounds},
         )
-
-    def _listed(self, *places: Attributes) -> dict[str, Value]:
-        """Returns the attributes of the allow-list."""
-        values: dict[str, Value] = {}
-        for key, names in self._names.items():
-            candidates = (_kept(place[name]) for place in places for name in names if name in place)
-            value = next((candidate for candidate in candidates if candidate is not None), None)
-            if value is not None:
-                values[key] = value
-        return values
-
-    def _too_long(self, found: Attributes) -> bool:
-        return any(len(value.string_value) > self._limits.value_bytes for value in found.values())
 
 
 _TYPES = {
@@ -346,71 +329,6 @@ _TYPES = {
 }
 _HAVE_TEMPORALITY = (MetricType.SUM, MetricType.HISTOGRAM, MetricType.EXPONENTIAL_HISTOGRAM)
 _TEMPORALITIES = frozenset(Temporality)
-
-
-def _first_of_each(attributes: Iterable[KeyValue], wanted: frozenset[bytes]) -> Attributes:
-    """Returns the wanted attributes by key; of a duplicated key the first."""
-    found: dict[bytes, AnyValue] = {}
-    for attribute in attributes:
-        key = attribute.key
-        if key in wanted and key not in found:
-            found[key] = attribute.value
-    return found
-
-
-def _text(attributes: Attributes, name: str) -> str:
-    value = attributes.get(name.encode())
-    return _decoded(value.string_value) if value is not None else ""  # of another type: the empty default
-
-
-def _decoded(value: bytes) -> str:
-    return value.decode("utf-8", "replace")
-
-
-def _any_invalid(attributes: Attributes) -> bool:
-    return any(_is_invalid(value.string_value) for value in attributes.values())
-
-
-def _is_invalid(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return True
-    return False
-
-
-def _code(attributes: Attributes) -> int:
-    """Returns the gRPC status code, else the HTTP one, else `NO_CODE`; out of its range it is absent."""
-    for name in semconv.RPC_STATUS_CODES:
-        value = attributes.get(name.encode())
-        if value is None:
-            continue
-        if value.HasField("int_value") and semconv.is_grpc_code(value.int_value):
-            return int(value.int_value)
-        if value.string_value in _GRPC_CODES:
-            return _GRPC_CODES[value.string_value]
-    for name in semconv.HTTP_STATUS_CODES:
-        value = attributes.get(name.encode())
-        # An absent or differently typed integer reads as 0, which is no HTTP status.
-        if value is not None and semconv.is_http_code(value.int_value):
-            return int(value.int_value)
-    return NO_CODE
-
-
-_GRPC_CODES = {name.encode(): code for name, code in semconv.GRPC_CODES.items()}
-
-
-def _kept(value: AnyValue) -> Value | None:
-    """Returns the value of an allow-listed attribute; None where it counts as absent."""
-    match value.WhichOneof("value"):
-        case "string_value":
-            return _decoded(value.string_value)
-        case "bool_value" | "int_value" as name:
-            number: bool | int = getattr(value, name)
-            return number
-        case "double_value" if math.isfinite(value.double_value):
-            return float(value.double_value)
-    return None
 
 
 def _exponential(point: Any) -> Exponential:

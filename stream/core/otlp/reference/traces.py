@@ -22,9 +22,7 @@ Rules that every decoder of OTLP traces keeps:
 
 from __future__ import annotations
 
-import math
 import struct
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,16 +30,24 @@ from google.protobuf.message import DecodeError as ProtobufDecodeError
 
 from stream.core.columns import NO_CODE, Kind, RejectReason, RowFlag, Signal, Status, fixed_weight
 from stream.core.otlp import ONLY_FIELDS, Decoded, Limits, Message, Messages, Reading, semconv
-from stream.core.otlp.attributes import Value
 from stream.core.otlp.reference import schema
 from stream.core.otlp.reference.batch import Batch, Refusal, Row
+from stream.core.otlp.reference.reading import (
+    AllowList,
+    Attributes,
+    all_utf8,
+    any_longer,
+    as_text,
+    first_of_each,
+    is_exception,
+    is_utf8,
+    service_of,
+    status_code,
+    text,
+    too_large,
+)
 from stream.core.otlp.sampling import adjusted_count
 from stream.core.units import TIME_NS_MAX, WEIGHT_ONE
-
-# Messages are made of descriptors at run time: they have no static type.
-AnyValue = Any
-Attributes = Mapping[bytes, AnyValue]
-"""Wanted attributes by key; of a duplicated key the first."""
 
 _KIND_MAX = int(max(Kind))
 _STATUS_MAX = int(max(Status))
@@ -54,8 +60,6 @@ _EXCEPTION = int(RowFlag.EXCEPTION)
 
 _TRACE_ID = struct.Struct(">qq")
 _NO_TRACE_ID = (0, 0)
-_EXCEPTION_NAME = b"exception"
-_GRPC_CODES = {name.encode(): code for name, code in semconv.GRPC_CODES.items()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,14 +102,6 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     return batch.decoded()
 
 
-def too_large(value: bytes, limits: Limits) -> tuple[RejectReason, str] | None:
-    """Returns why a message is refused for its size, or None."""
-    if len(value) <= limits.message_bytes:
-        return None
-    detail = f"this message has {len(value)} bytes, more than limits.message_bytes allows: {limits.message_bytes}"
-    return RejectReason.TOO_LARGE, detail
-
-
 def too_many_items(spans: int, limits: Limits) -> tuple[RejectReason, str] | None:
     """Returns why a message is refused for the number of its spans, or None."""
     if spans <= limits.items:
@@ -129,12 +125,6 @@ def refusals(too_many: int, too_long: int, limits: Limits) -> list[Refusal]:
     return [refusal for refusal in (many, long) if refusal.items]
 
 
-def names_of(key: str) -> tuple[str, ...]:
-    """Returns the names of an attribute of the allow-list, in the order in which they are looked for."""
-    old = semconv.OLD_NAMES.get(key)
-    return (key,) if old is None else (key, old)
-
-
 class _Reader:
     """Reads the spans of one message."""
 
@@ -142,10 +132,9 @@ class _Reader:
         self._message = message
         self._batch = batch
         self._limits = reading.limits
-        self._names = {key: tuple(name.encode() for name in names_of(key)) for key in reading.attributes}
-        listed = {name for names in self._names.values() for name in names}
-        self._of_resources = listed.union(name.encode() for name in semconv.RESOURCE_ATTRIBUTES)
-        self._of_spans = listed.union(name.encode() for name in semconv.SPAN_ATTRIBUTES)
+        self._listed = AllowList(reading.attributes)
+        self._of_resources = self._listed.with_fields(semconv.RESOURCE_ATTRIBUTES)
+        self._of_spans = self._listed.with_fields(semconv.SPAN_ATTRIBUTES)
         self._too_many = 0
         self._too_long = 0
 
@@ -161,7 +150,7 @@ class _Reader:
                     if too_many or len(span.attributes) > limit:
                         self._too_many += 1
                         continue
-                    found = _first_of_each(span.attributes, self._of_spans) if span.attributes else {}
+                    found = first_of_each(span.attributes, self._of_spans) if span.attributes else {}
                     if resource.too_long or self._is_too_long(span.trace_state, found):
                         self._too_long += 1
                     else:
@@ -170,23 +159,17 @@ class _Reader:
 
     def _is_too_long(self, tracestate: bytes, found: Attributes) -> bool:
         limit = self._limits.value_bytes
-        return len(tracestate) > limit or any(len(value.string_value) > limit for value in found.values())
+        return len(tracestate) > limit or any_longer(found, limit)
 
     def _resource(self, resource: Any) -> _Resource:
-        found = _first_of_each(resource.attributes, self._of_resources)
-        environments = (_text(found, name) for name in semconv.ENVIRONMENTS)
-        service = self._batch.service(
-            next(filter(None, environments), None),
-            _text(found, semconv.SERVICE_NAMESPACE) or None,
-            _text(found, semconv.SERVICE_NAME) or None,
-        )
+        found = first_of_each(resource.attributes, self._of_resources)
         return _Resource(
-            service=service,
-            version=self._batch.version(_text(found, semconv.SERVICE_VERSION)),
+            service=service_of(found, self._batch),
+            version=self._batch.version(text(found, semconv.SERVICE_VERSION)),
             attributes=found,
             too_many=len(resource.attributes) > self._limits.attributes,
             too_long=self._is_too_long(b"", found),
-            flags=_utf8_flag(found),
+            flags=0 if all_utf8(found) else _INVALID_UTF8,
         )
 
     def _row(self, resource: _Resource, span: Any, found: Attributes) -> Row:
@@ -195,13 +178,13 @@ class _Reader:
         flags = resource.flags
         code, error_type = NO_CODE, ""
         if found:
-            code, error_type = _code(found), _text(found, semconv.ERROR_TYPE)
-            flags |= _utf8_flag(found)
+            code, error_type = status_code(found), text(found, semconv.ERROR_TYPE)
+            flags |= 0 if all_utf8(found) else _INVALID_UTF8
         weight, weight_flags = _weight(span)
         flags |= weight_flags
         if semconv.failed(kind=kind, status=status, error_type=error_type, code=code):
             flags |= _FAILED
-        if span.events and any(_is_exception(event.name) for event in span.events):
+        if span.events and any(is_exception(event.name) for event in span.events):
             flags |= _EXCEPTION
         end_ns = span.end_time_unix_nano
         # From the times as sent: two clipped times would have no distance.
@@ -227,46 +210,9 @@ class _Reader:
             Signal.SPAN,
             0,
             0,
-            self._batch.attributes(self._listed(found, resource.attributes)) if self._names else 0,
+            self._batch.attributes(self._listed.found(found, resource.attributes)) if self._listed else 0,
             *(_TRACE_ID.unpack(trace_id) if len(trace_id) == _TRACE_ID.size else _NO_TRACE_ID),
         )
-
-    def _listed(self, *places: Attributes) -> dict[str, Value]:
-        """Returns the attributes of the allow-list."""
-        values: dict[str, Value] = {}
-        for key, names in self._names.items():
-            candidates = (_kept(place[name]) for place in places for name in names if name in place)
-            value = next((candidate for candidate in candidates if candidate is not None), None)
-            if value is not None:
-                values[key] = value
-        return values
-
-
-def _first_of_each(attributes: Iterable[Any], wanted: set[bytes]) -> Attributes:
-    """Returns the wanted attributes by key; of a duplicated key the first."""
-    found: dict[bytes, AnyValue] = {}
-    for attribute in attributes:
-        key = attribute.key
-        if key in wanted and key not in found:
-            found[key] = attribute.value
-    return found
-
-
-def _text(attributes: Attributes, name: str) -> str:
-    value = attributes.get(name.encode())
-    return value.string_value.decode("utf-8", "replace") if value is not None else ""  # of another type: the default
-
-
-def _is_utf8(value: bytes) -> bool:
-    try:
-        value.decode()
-    except UnicodeDecodeError:
-        return False
-    return True
-
-
-def _utf8_flag(attributes: Attributes) -> int:
-    return 0 if all(_is_utf8(value.string_value) for value in attributes.values()) else _INVALID_UTF8
 
 
 def _weight(span: Any) -> tuple[int, int]:
@@ -274,44 +220,9 @@ def _weight(span: Any) -> tuple[int, int]:
     tracestate = span.trace_state
     if not tracestate:
         return WEIGHT_ONE, _SAMPLING_UNKNOWN
-    flags = 0 if _is_utf8(tracestate) else _INVALID_UTF8
-    count = adjusted_count(tracestate.decode("utf-8", "replace"), span.trace_id)
+    flags = 0 if is_utf8(tracestate) else _INVALID_UTF8
+    count = adjusted_count(as_text(tracestate), span.trace_id)
     if count is None:
         return WEIGHT_ONE, flags | _SAMPLING_UNKNOWN
     weight, capped = fixed_weight(count)
     return weight, flags | _WEIGHT_CAPPED if capped else flags
-
-
-def _is_exception(name: bytes) -> bool:
-    return name == _EXCEPTION_NAME or name.endswith(b"." + _EXCEPTION_NAME)
-
-
-def _code(attributes: Attributes) -> int:
-    """Returns the gRPC status code, else the HTTP one, else `NO_CODE`; out of its range it is absent."""
-    for name in semconv.RPC_STATUS_CODES:
-        value = attributes.get(name.encode())
-        if value is None:
-            continue
-        if value.HasField("int_value") and semconv.is_grpc_code(value.int_value):
-            return int(value.int_value)
-        if value.string_value in _GRPC_CODES:
-            return _GRPC_CODES[value.string_value]
-    for name in semconv.HTTP_STATUS_CODES:
-        value = attributes.get(name.encode())
-        # An absent or differently typed integer reads as 0, which is no HTTP status.
-        if value is not None and semconv.is_http_code(value.int_value):
-            return int(value.int_value)
-    return NO_CODE
-
-
-def _kept(value: AnyValue) -> Value | None:
-    """Returns the value of an allow-listed attribute; None where it counts as absent."""
-    match value.WhichOneof("value"):
-        case "string_value":
-            return str(value.string_value, "utf-8", "replace")
-        case "bool_value" | "int_value" as name:
-            number: bool | int = getattr(value, name)
-            return number
-        case "double_value" if math.isfinite(value.double_value):
-            return float(value.double_value)
-    return None

@@ -18,7 +18,7 @@ from stream.core.otlp import ONLY_FIELDS, Decoded, Messages, Reading, semconv
 from stream.core.otlp.attributes import Value, canonical
 from stream.core.otlp.reference import metrics as plain
 from stream.core.otlp.reference.points import KINDS, SPAN_KIND, STATUS_CODE, STATUSES, Unusable
-from stream.core.otlp.reference.traces import names_of
+from stream.core.otlp.reference.reading import names_of
 from stream.core.otlp.scan import metric_state as st
 from stream.core.otlp.scan.accounts import Refused, make_receipts
 from stream.core.otlp.scan.identity import BOOLEAN, INTEGER, TEXT

@@ -12,6 +12,7 @@ from stream.core.columns import Array, RejectReason, Rows, Signal
 from stream.core.otlp import ONLY_FIELDS, Decoded, Messages, Reading
 from stream.core.otlp.reference import schema
 from stream.core.otlp.reference import traces as reference
+from stream.core.otlp.reference.reading import too_large
 from stream.core.otlp.scan import spans
 from stream.core.otlp.scan.accounts import Refused, make_receipts
 from stream.core.otlp.scan.span_job import COLUMNS, READ, TOO_LARGE, TOO_MANY_ITEMS, UNREADABLE, Job
@@ -78,7 +79,7 @@ def _why_refused(value: bytes, verdict: int, items: int, reading: Reading) -> tu
     if verdict == READ:
         return None
     if verdict == TOO_LARGE:
-        return reference.too_large(value, reading.limits)
+        return too_large(value, reading.limits)
     if verdict == TOO_MANY_ITEMS:
         return reference.too_many_items(items, reading.limits)
     try:
