@@ -9,7 +9,7 @@ Columnar bytes have one codec everywhere: Arrow IPC.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import IntEnum, IntFlag, StrEnum
 from typing import Any, ClassVar, Self, TypeVar
@@ -172,13 +172,7 @@ class Rows:
     @classmethod
     def of(cls, size: int, **columns: Any) -> Self:
         """Returns `size` rows of the given columns and dictionaries; what is not given is 0, `NO_CODE` or nothing."""
-        blank: dict[str, Any] = {
-            name: np.zeros(size, dtype) for name, dtype in cls.DTYPES.items() if name not in columns
-        }
-        if "code" in blank:
-            blank["code"] -= 1
-        blank |= {words: ("",) for words in cls.DICTIONARIES.values() if words not in columns}
-        return cls(**blank, **columns)
+        return cls(**{**blank_columns(size, cls.DTYPES, cls.DICTIONARIES, columns), **columns})
 
     @classmethod
     def empty(cls) -> Self:
@@ -233,19 +227,34 @@ def fixed_weight(adjusted_count: float) -> tuple[int, bool]:
     return min(scaled, WEIGHT_MAX), scaled > WEIGHT_MAX
 
 
+def blank_columns(
+    size: int, dtypes: Mapping[str, str], dictionaries: Mapping[str, str], given: Collection[str]
+) -> dict[str, Any]:
+    """Returns columns of `size` that hold 0, or `NO_CODE`, and dictionaries of the empty text: those not `given`."""
+    blank: dict[str, Any] = {name: np.zeros(size, dtype) for name, dtype in dtypes.items() if name not in given}
+    if "code" in blank:
+        blank["code"] += NO_CODE
+    return blank | {words: ("",) for words in dictionaries.values() if words not in given}
+
+
+def concat_columns(parts: Sequence[Any], dtypes: Mapping[str, str], dictionaries: Mapping[str, str]) -> dict[str, Any]:
+    """Returns the columns of all `parts` in order, and their merged dictionaries."""
+    columns: dict[str, Any] = {}
+    for name, dtype in dtypes.items():
+        if name not in dictionaries:
+            columns[name] = np.concatenate([getattr(part, name) for part in parts]).astype(dtype, copy=False)
+    for name, words in dictionaries.items():
+        columns[name], columns[words] = merge_words([(getattr(p, name), getattr(p, words)) for p in parts])
+    return columns
+
+
 def concat_rows(parts: Sequence[Rows]) -> Rows:
     """Returns all rows of `parts` in order, with merged dictionaries."""
     if len(parts) == 1:
         return parts[0]
     if not parts:
         return Rows.empty()
-    columns: dict[str, Any] = {}
-    for name, dtype in Rows.DTYPES.items():
-        if name not in Rows.DICTIONARIES:
-            columns[name] = np.concatenate([getattr(part, name) for part in parts]).astype(dtype, copy=False)
-    for name, dictionary in Rows.DICTIONARIES.items():
-        columns[name], columns[dictionary] = merge_words([(getattr(p, name), getattr(p, dictionary)) for p in parts])
-    return Rows(**columns)
+    return Rows(**concat_columns(parts, Rows.DTYPES, Rows.DICTIONARIES))
 
 
 def take_receipts(receipts: Receipts, index: Array) -> Receipts:
@@ -308,14 +317,19 @@ def encode_rows(rows: Rows) -> bytes:
             if words in ((), ("",)):
                 continue
         if name in Rows.DICTIONARIES:
-            words = getattr(rows, Rows.DICTIONARIES[name])
-            used, codes = np.unique(values, return_inverse=True)
-            arrays[name] = pa.DictionaryArray.from_arrays(
-                pa.array(codes.astype("int32", copy=False)), pa.array([words[i] for i in used], pa.string())
-            )
+            arrays[name] = words_column(values, getattr(rows, Rows.DICTIONARIES[name]))
         else:
             arrays[name] = pa.array(values)
     return encode_table(arrays)
+
+
+def words_column(index: Array, words: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:
+    """Returns a column of words (strings, unless `kind` says otherwise), with a dictionary of those in use."""
+    used, codes = np.unique(index, return_inverse=True)
+    kind = pa.string() if kind is None else kind
+    return pa.DictionaryArray.from_arrays(
+        pa.array(codes.astype("int32", copy=False)), pa.array([words[i] for i in used], kind)
+    )
 
 
 def decode_rows(data: bytes | memoryview) -> Rows:

@@ -12,7 +12,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 import pyarrow as pa
 
-from stream.core.columns import WORDS, Array, decode_table, encode_table, merge_words
+from stream.core.columns import (
+    WORDS,
+    Array,
+    blank_columns,
+    concat_columns,
+    decode_table,
+    encode_table,
+    words_column,
+)
 from stream.core.errors import DecodeError
 
 
@@ -149,12 +157,7 @@ class Points:
     @classmethod
     def of(cls, size: int, **columns: Any) -> Self:
         """Returns `size` points of the given columns and dictionaries; what is not given is 0 or nothing."""
-        blank: dict[str, Any] = {
-            name: np.zeros(size, dtype) for name, dtype in cls.DTYPES.items() if name not in columns
-        }
-        if "code" in blank:
-            blank["code"] -= 1
-        blank |= dict.fromkeys(cls.DICTIONARIES.values(), ("",))
+        blank = blank_columns(size, cls.DTYPES, cls.DICTIONARIES, columns)
         blank |= {"bounds_sets": ((),), "buckets": np.zeros(0, "int64"), "bucket_first": np.zeros(size + 1, "int64")}
         return cls(**{**blank, **columns})
 
@@ -174,18 +177,17 @@ class Points:
         return replace(self, **columns, buckets=self.buckets[position])
 
 
+NO_POINTS = Points.empty()
+
+
 def concat_points(parts: Sequence[Points]) -> Points:
     """Returns all points of `parts` in order, with merged dictionaries."""
     parts = [part for part in parts if len(part)]
     if len(parts) == 1:
         return parts[0]
     if not parts:
-        return Points.empty()
-    columns: dict[str, Any] = {}
-    for name, dtype in Points.DTYPES.items():
-        columns[name] = np.concatenate([getattr(part, name) for part in parts]).astype(dtype, copy=False)
-    for name, words in {**Points.DICTIONARIES, "bounds": "bounds_sets"}.items():
-        columns[name], columns[words] = merge_words([(getattr(p, name), getattr(p, words)) for p in parts])
+        return NO_POINTS
+    columns = concat_columns(parts, Points.DTYPES, {**Points.DICTIONARIES, "bounds": "bounds_sets"})
     columns["buckets"] = np.concatenate([part.buckets for part in parts])
     lengths = np.concatenate([np.diff(part.bucket_first) for part in parts])
     columns["bucket_first"] = np.concatenate([np.zeros(1, "int64"), np.cumsum(lengths)])
@@ -199,19 +201,14 @@ def encode_points(points: Points) -> bytes:
         values = getattr(points, name)
         words = Points.DICTIONARIES.get(name)
         if name == "bounds":
-            arrays[name] = _dictionary(values, points.bounds_sets, pa.list_(pa.float64()))
+            arrays[name] = words_column(values, points.bounds_sets, pa.list_(pa.float64()))
         elif words is not None:
-            arrays[name] = _dictionary(values, getattr(points, words), pa.string())
+            arrays[name] = words_column(values, getattr(points, words))
         else:
             arrays[name] = pa.array(values)
     first = pa.array(points.bucket_first.astype("int32"))
     arrays["buckets"] = pa.ListArray.from_arrays(first, pa.array(points.buckets))
     return encode_table(arrays)
-
-
-def _dictionary(values: Array, words: Sequence[Any], kind: pa.DataType) -> pa.Array:
-    used, codes = np.unique(values, return_inverse=True)
-    return pa.DictionaryArray.from_arrays(pa.array(codes.astype("int32")), pa.array([words[i] for i in used], kind))
 
 
 def decode_points(data: bytes | memoryview) -> Points:

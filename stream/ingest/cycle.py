@@ -16,7 +16,7 @@ from stream.core.columns import Receipts, RejectReason, Rows, take_receipts
 from stream.core.fingerprints import FINGERPRINT_BYTES
 from stream.core.log import LostRange, Progress, SourceProgress, SourceRange
 from stream.core.otlp import Decoded, Messages, concat_decoded
-from stream.core.points import Points
+from stream.core.points import NO_POINTS, Points
 from stream.core.service_key import murmur2
 from stream.ingest.refused import decoded_refusals
 from stream.kafka.batches import RefusedBatch
@@ -219,7 +219,7 @@ def _refused(decoded: Decoded, size: int, limit: int) -> Decoded:
         digests=(next((digest for digest in receipts.digests if digest), None),),
         details=(f"its rows take {size} bytes, a log record holds {limit}; send fewer items in a message",),
     )
-    return Decoded(rows=Rows.empty(), points=Points.empty(), receipts=first)
+    return Decoded(rows=Rows.empty(), points=NO_POINTS, receipts=first)
 
 
 def column_bytes(decoded: Decoded) -> int:
@@ -235,7 +235,8 @@ def column_bytes(decoded: Decoded) -> int:
         + _POINT_BYTES * len(points)
         + 8 * len(points.buckets)
         + sum(8 * len(bounds) for bounds in points.bounds_sets)
-        + sum(len(word.encode()) + 4 for word in words)
+        + len("".join(words).encode())
+        + 4 * len(words)
         + _RECEIPT_BYTES * len(receipts)
         + _PRINT_BYTES * len(decoded.fingerprints)
         + blobs

@@ -13,7 +13,7 @@ import numpy as np
 
 from stream.core.columns import Receipts, Rows
 from stream.core.otlp import Decoded
-from stream.core.points import Points
+from stream.core.points import NO_POINTS
 from stream.kafka.batches import RefusedBatch
 
 
@@ -35,4 +35,4 @@ def decoded_refusals(found: Sequence[tuple[int, RefusedBatch]]) -> Decoded:
         digests=tuple(batch.digest for _, batch in found),
         details=tuple(batch.detail for _, batch in found),
     )
-    return Decoded(rows=Rows.empty(), points=Points.empty(), receipts=receipts)
+    return Decoded(rows=Rows.empty(), points=NO_POINTS, receipts=receipts)

@@ -91,7 +91,8 @@ def repetitions_in(state: State, record: LogRecord) -> Repetitions:
     state.duplicates.forget_before(state.clocks.now_ns // MINUTE_NS - minutes)
     if prints is None or not minutes:
         return Repetitions(_NO_REPETITIONS, {})
-    new = prints.take(prints.offset >= _next_offsets(state, record)[prints.source])
+    next_offsets = np.array([state.ledger.source(source).next_offset for source in record.sources], np.int64)
+    new = prints.take(prints.offset >= next_offsets[prints.source])
     words = new.words([source.topic for source in record.sources])
     repeated = state.duplicates.note(words, state.clocks.now_ns // MINUTE_NS)
     messages = _messages_of(new)
@@ -105,17 +106,14 @@ def _messages_of(items: Items | Fingerprints) -> Array:
     return np.asarray((items.source.astype(np.int64) << _OFFSET_BITS) | items.offset)
 
 
-def _next_offsets(state: State, record: LogRecord) -> Array:
-    return np.array([state.ledger.source(source).next_offset for source in record.sources], np.int64)
-
-
 def judge(state: State, record: LogRecord, items: Items, repetitions: Repetitions) -> Verdicts:
     """Returns the verdicts on a record's items so far: open are those that are new, not late and not of the future."""
     accounts = [state.ledger.source(source) for source in record.sources]
     assert len({account.id for account in accounts}) == len(accounts), "a record lists a source twice"
     _check_ranges(record.sources, items)
     verdicts = Verdicts(accounts, items)
-    verdicts.replayed(items.offset < _next_offsets(state, record)[items.source])
+    next_offsets = np.array([account.next_offset for account in accounts], np.int64)
+    verdicts.replayed(items.offset < next_offsets[items.source])
     repeated = repetitions.among(items)
     if repeated is not None:
         verdicts.duplicate(repeated)

@@ -36,7 +36,7 @@ from stream.core.otlp.scan.memory import (
 )
 from stream.core.otlp.scan.strict_json import PADDING
 from stream.core.otlp.scan.wire import KeyTable
-from stream.core.points import Points
+from stream.core.points import NO_POINTS
 from stream.core.service_key import service_key
 from stream.core.units import WEIGHT_ONE
 
@@ -321,7 +321,7 @@ class _Scan:
         receipts = make_receipts(messages, items, self._refused)
         accepted = int(receipts.items.sum()) - int(receipts.rejected.sum())
         assert accepted == int(rows.count.sum()), "every item received is in a row or rejected in a receipt"
-        return Decoded(rows=rows, points=_NO_POINTS, receipts=receipts)
+        return Decoded(rows=rows, points=NO_POINTS, receipts=receipts)
 
     def ids(self) -> list[bytes | None]:
         """Returns the id of each message."""
@@ -333,7 +333,6 @@ class _Scan:
         return ids
 
 
-_NO_POINTS = Points.empty()
 _KEY_MASK = (1 << event.KEY_BITS) - 1
 
 

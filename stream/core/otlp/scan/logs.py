@@ -25,9 +25,8 @@ from stream.core.otlp.scan.log_job import (
     Job,
 )
 from stream.core.otlp.scan.words import Tables, dictionary
-from stream.core.points import Points
+from stream.core.points import NO_POINTS
 
-_NO_POINTS = Points.empty()
 _ROWS, _VERDICT = ROWS_OF // 8, 0
 _REASONS = {
     MISSING_OF // 8: RejectReason.MISSING_FIELD,
@@ -66,7 +65,7 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     rows = _rows(messages, counts, columns, job.tables)
     if job.is_small():
         idle.append(job)
-    return Decoded(rows=rows, points=_NO_POINTS, receipts=make_receipts(messages, items, refused))
+    return Decoded(rows=rows, points=NO_POINTS, receipts=make_receipts(messages, items, refused))
 
 
 def _refused(messages: Messages, verdicts: Array, limits: Limits) -> tuple[list[Refused], list[int]]:

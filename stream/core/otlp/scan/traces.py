@@ -17,9 +17,7 @@ from stream.core.otlp.scan import spans
 from stream.core.otlp.scan.accounts import Refused, make_receipts
 from stream.core.otlp.scan.span_job import COLUMNS, READ, TOO_LARGE, TOO_MANY_ITEMS, UNREADABLE, Job
 from stream.core.otlp.scan.words import Tables, dictionary
-from stream.core.points import Points
-
-_NO_POINTS = Points.empty()
+from stream.core.points import NO_POINTS
 
 
 @lru_cache(maxsize=16)
@@ -51,7 +49,7 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     rows = _rows(messages, counts, columns, job.tables)
     if job.is_small():
         idle.append(job)
-    return Decoded(rows=rows, points=_NO_POINTS, receipts=make_receipts(messages, items, refused))
+    return Decoded(rows=rows, points=NO_POINTS, receipts=make_receipts(messages, items, refused))
 
 
 def _refused(messages: Messages, reading: Reading, verdicts: Array) -> tuple[list[Refused], list[int]]:
