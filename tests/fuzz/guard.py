@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stream.core.columns import Array
-from stream.core.otlp.scan import flat, json, json_text, log_job, memory, metrics, span_job, strict_json
+from stream.core.otlp.scan import flat, jobs, json, json_text, memory, metrics, strict_json
 from tests.core.otlp.scan.guarded import GuardedMemory
 
 ROOM_BYTES = 8 << 20
@@ -16,8 +16,7 @@ FILLS = (b"\x00", b"\xff", b"\x80", b"\x7f", b"0", b'"', b"}", b"\\", b" ", b"\n
 """What the padding may hold: none may decide what becomes of the last message."""
 
 _READERS: dict[Any, int] = {
-    span_job: memory.PADDING,
-    log_job: memory.PADDING,
+    jobs: memory.PADDING,
     metrics: memory.PADDING,
     json: json_text.PADDING,
     flat: strict_json.PADDING,

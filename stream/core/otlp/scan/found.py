@@ -18,6 +18,8 @@ from stream.core.otlp.scan.memory import (
     inlined,
     inner,
     int64,
+    load8,
+    load64,
     load_word,
     store64,
     uint64,
@@ -53,6 +55,9 @@ TOO_LONG = 1 << 8
 """Of a text that was noted: no flag of a row."""
 
 _EXPONENT = 0x7FF0000000000000
+_EXCEPTION_TAIL = int.from_bytes(b"xception", "little")
+_E, _DOT = ord("e"), ord(".")
+_EXCEPTION_BYTES = len(b"exception")
 
 
 class Wanted:
@@ -242,3 +247,13 @@ def service_of(slots: int, stamp: int, words: int, services: int, scratch: int) 
 
 
 assert BOOL != INT != DOUBLE, "a set tells true from 1 and 1.0 by their kinds"
+
+
+@inlined
+def is_exception(name: int, size: int) -> Any:
+    """Whether an event of this name is an exception: `exception`, or what ends in `.exception`."""
+    if size < _EXCEPTION_BYTES or load64(name + size - 8) != uint64(_EXCEPTION_TAIL):
+        return False
+    if load8(name + size - 9) != uint64(_E):
+        return False
+    return size == _EXCEPTION_BYTES or load8(name + size - 10) == uint64(_DOT)

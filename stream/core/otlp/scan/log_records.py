@@ -12,16 +12,14 @@ from numba import int64, uint64
 
 from stream.core.columns import Kind, RowFlag, Status
 from stream.core.otlp.reference.logs import SEVERITY_ERROR, SEVERITY_MAX
-from stream.core.otlp.scan import found, log_job, wire
+from stream.core.otlp.scan import found, jobs, log_job, resources, wire
 from stream.core.otlp.scan.intern import FULL, interned
 from stream.core.otlp.scan.memory import (
     byte_swapped,
     copy,
-    inlined,
     inner,
     kernel,
     load8,
-    load64,
     load_word,
     stack_words,
     store8,
@@ -32,12 +30,10 @@ from stream.core.otlp.scan.memory import (
 from stream.core.otlp.scan.weight import weight_of
 from stream.core.units import TIME_NS_MAX, WEIGHT_ONE
 
-# Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, logs.proto and resource.proto.
+# Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, logs.proto.
 _RESOURCE_LOGS = 1 << 3 | wire.LENGTH_DELIMITED
 _RESOURCE, _SCOPE_LOGS = 1 << 3 | wire.LENGTH_DELIMITED, 2 << 3 | wire.LENGTH_DELIMITED
 _SCOPE, _RECORDS = 1 << 3 | wire.LENGTH_DELIMITED, 2 << 3 | wire.LENGTH_DELIMITED
-_RESOURCE_ATTRIBUTES, _ENTITY_REFS = 1 << 3 | wire.LENGTH_DELIMITED, 3 << 3 | wire.LENGTH_DELIMITED
-_SCOPE_ATTRIBUTES = 3 << 3 | wire.LENGTH_DELIMITED
 _TIME, _OBSERVED_TIME = 1 << 3 | wire.FIXED64, 11 << 3 | wire.FIXED64
 _SEVERITY = 2 << 3 | wire.VARINT
 _BODY, _ATTRIBUTES = 5 << 3 | wire.LENGTH_DELIMITED, 6 << 3 | wire.LENGTH_DELIMITED
@@ -49,28 +45,12 @@ _UNSET, _ERROR = int(Status.UNSET), int(Status.ERROR)
 _FAILED, _SAMPLING_UNKNOWN = int(RowFlag.FAILED), int(RowFlag.SAMPLING_UNKNOWN)
 _HAS_EXCEPTION = int(RowFlag.EXCEPTION)
 _TRACE_ID_BYTES = 16
-_EXCEPTION_TAIL = int.from_bytes(b"xception", "little")
-_EXCEPTION_BYTES = len(b"exception")
-_E, _DOT = ord("e"), ord(".")
 _ZERO, _NINE, _LOWER_A, _LOWER_F = (ord(character) for character in "09af")
 _THRESHOLD_PREFIX, _THRESHOLD_PREFIX_BYTES = int.from_bytes(b"ot=th:", "little"), len(b"ot=th:")
 _RANDOMNESS_PREFIX, _RANDOMNESS_PREFIX_BYTES = int.from_bytes(b";rv:", "little"), len(b";rv:")
 _HEX_DIGITS = 14
 _TRACESTATE_WORDS = 8
 """Room for both prefixes and 14 digits each, and to read past them."""
-
-_ROWS_FULL, _TABLE_FULL = -9, -10
-"""Rows or a table are full: the message is given up and read again when there is room."""
-
-
-@inlined
-def _is_exception(name: int, size: int) -> Any:
-    """Whether an event name is `exception` or ends in `.exception`."""
-    if size < _EXCEPTION_BYTES or load64(name + size - 8) != uint64(_EXCEPTION_TAIL):
-        return False
-    if load8(name + size - 9) != uint64(_E):
-        return False
-    return size == _EXCEPTION_BYTES or load8(name + size - 10) == uint64(_DOT)
 
 
 @inner
@@ -107,8 +87,8 @@ def _weight(slots: int, stamp: int, trace_id: int, trace_id_size: int) -> Any:
 
 @inner
 def _words(job: int, row: int, stamp: int, name: int, name_size: int, severity: int) -> Any:
-    """Writes what a row takes from the attributes of its record but the weight; returns flags or `_TABLE_FULL`."""
-    slots, words = load_word(job + log_job.ITEM_SLOTS), load_word(job + log_job.WORDS)
+    """Writes what a row takes from the attributes of its record but the weight; returns flags or `TABLE_FULL`."""
+    slots, words = load_word(job + jobs.ITEM_SLOTS), load_word(job + jobs.WORDS)
     flags, error_type, name_index, own = int64(0), int64(0), int64(0), int64(0)
     exception, exception_size = found.text_of(slots, log_job.EXCEPTION_TYPE_SLOT, stamp)
     text, size = found.text_of(slots, found.ERROR_TYPE_SLOT, stamp)
@@ -120,22 +100,22 @@ def _words(job: int, row: int, stamp: int, name: int, name_size: int, severity: 
         name, name_size = found.text_of(slots, log_job.EVENT_NAME_SLOT, stamp)
     if name_size > 0:
         name_index = interned(words, name, name_size)
-    listed = load_word(job + log_job.LISTED)
+    listed = load_word(job + jobs.LISTED)
     if listed > 0:
-        sets, scratch = load_word(job + log_job.SETS), load_word(job + log_job.SCRATCH)
-        own = found.set_of(slots, stamp, load_word(job + log_job.ITEM_PICKS), listed, words, sets, scratch)
+        sets, scratch = load_word(job + jobs.SETS), load_word(job + jobs.SCRATCH)
+        own = found.set_of(slots, stamp, load_word(job + jobs.ITEM_PICKS), listed, words, sets, scratch)
     if error_type == FULL or name_index == FULL or own == FULL:
-        return int64(_TABLE_FULL)
-    if exception_size > 0 or _is_exception(name, name_size):
+        return int64(jobs.TABLE_FULL)
+    if exception_size > 0 or found.is_exception(name, name_size):
         flags |= _HAS_EXCEPTION
-    code = found.code_of(slots, stamp, load_word(job + log_job.GRPC_TABLE))
+    code = found.code_of(slots, stamp, load_word(job + jobs.GRPC_TABLE))
     status = int64(_ERROR) if severity >= SEVERITY_ERROR else int64(_UNSET)
     if found.has_failed(int64(_UNSPECIFIED), status, error_type > 0, code):
         flags |= _FAILED
-    store16(load_word(job + log_job.CODE_AT) + 2 * row, code)
-    store32(load_word(job + log_job.ERROR_TYPE_AT) + 4 * row, error_type)
+    store16(load_word(job + jobs.CODE_AT) + 2 * row, code)
+    store32(load_word(job + jobs.ERROR_TYPE_AT) + 4 * row, error_type)
     store32(load_word(job + log_job.NAME_AT) + 4 * row, name_index)
-    store32(load_word(job + log_job.ATTRIBUTES_AT) + 4 * row, own)
+    store32(load_word(job + jobs.ATTRIBUTES_AT) + 4 * row, own)
     return flags
 
 
@@ -161,10 +141,10 @@ def _attribute(p: int, end: int, table: int, slots: int, stamp: int, limit: int)
 @inner
 def _record(job: int, p: int, end: int, row: int, verdict: int) -> Any:
     """Reads a record and writes its row; returns 1 for a row, 0 where it is refused and counted, or a refusal."""
-    table, slots = load_word(job + log_job.ITEM_TABLE), load_word(job + log_job.ITEM_SLOTS)
-    limit = load_word(job + log_job.VALUE_MAX)
-    stamp = load_word(job + log_job.STAMP) + 1
-    store64(job + log_job.STAMP, stamp)
+    table, slots = load_word(job + jobs.ITEM_TABLE), load_word(job + jobs.ITEM_SLOTS)
+    limit = load_word(job + jobs.VALUE_MAX)
+    stamp = load_word(job + jobs.STAMP) + 1
+    store64(job + jobs.STAMP, stamp)
     time, observed, severity, attributes, flags = int64(0), int64(0), int64(0), int64(0), int64(0)
     trace_id, trace_id_size, name, name_size = p, int64(0), p, int64(0)
     while p < end:
@@ -210,22 +190,22 @@ def _record(job: int, p: int, end: int, row: int, verdict: int) -> Any:
     if time == 0:
         time = observed
     if time != 0:
-        store64(job + log_job.TIMED, int64(1))
+        store64(job + jobs.TIMED, int64(1))
     flags |= found.text_flags(name, name_size, limit)
     refused = int64(0)
-    if attributes > load_word(job + log_job.ATTRIBUTES_MAX):
+    if attributes > load_word(job + jobs.ATTRIBUTES_MAX):
         refused = int64(log_job.TOO_MANY_OF)
     elif flags & found.TOO_LONG:
         refused = int64(log_job.TOO_LONG_OF)
     elif time == 0:
         refused = int64(log_job.MISSING_OF)
-    elif row - load_word(job + log_job.FIRST_ROW) == load_word(job + log_job.ITEMS_MAX):
+    elif row - load_word(job + jobs.FIRST_ROW) == load_word(job + jobs.ITEMS_MAX):
         refused = int64(log_job.TOO_MANY_OF)  # the message will be refused: no need for more rows
     if refused != 0:
         store64(verdict + refused, load_word(verdict + refused) + 1)
         return int64(0)
-    if row >= load_word(job + log_job.ROOM):
-        return int64(_ROWS_FULL)
+    if row >= load_word(job + jobs.ROOM):
+        return int64(jobs.ROWS_FULL)
     severity &= 0xFFFFFFFF  # an enum is 32 bits wide, whatever was sent
     if severity > SEVERITY_MAX:
         severity = int64(0)
@@ -240,34 +220,13 @@ def _record(job: int, p: int, end: int, row: int, verdict: int) -> Any:
     trace_hi, trace_lo = int64(0), int64(0)
     if trace_id_size == _TRACE_ID_BYTES:
         trace_hi, trace_lo = byte_swapped(load_word(trace_id)), byte_swapped(load_word(trace_id + 8))
-    store64(load_word(job + log_job.END_NS_AT) + 8 * row, min(time, int64(TIME_NS_MAX)))
-    store64(load_word(job + log_job.WEIGHT_AT) + 8 * row, weight)
-    store8(load_word(job + log_job.FLAGS_AT) + row, flags | more_flags | weight_flags)
+    store64(load_word(job + jobs.END_NS_AT) + 8 * row, min(time, int64(TIME_NS_MAX)))
+    store64(load_word(job + jobs.WEIGHT_AT) + 8 * row, weight)
+    store8(load_word(job + jobs.FLAGS_AT) + row, flags | more_flags | weight_flags)
     store8(load_word(job + log_job.SEVERITY_AT) + row, severity)
-    store64(load_word(job + log_job.TRACE_HI_AT) + 8 * row, trace_hi)
-    store64(load_word(job + log_job.TRACE_LO_AT) + 8 * row, trace_lo)
+    store64(load_word(job + jobs.TRACE_HI_AT) + 8 * row, trace_hi)
+    store64(load_word(job + jobs.TRACE_LO_AT) + 8 * row, trace_lo)
     return int64(1)
-
-
-@inner
-def _scope(p: int, end: int) -> Any:
-    """Returns how many attributes a scope has, or a refusal."""
-    attributes = int64(0)
-    while p < end:
-        tag, p = wire.tag(p, end)
-        if p < 0:
-            return p
-        if tag == _SCOPE_ATTRIBUTES:
-            length, p = wire.length(p, end)
-            if p < 0:
-                return p
-            p = wire.validated(p, p + length, wire.KEY_VALUE)
-            attributes += 1
-        else:
-            p = wire.skipped(p, end, tag)
-        if p < 0:
-            return p
-    return attributes
 
 
 @inner
@@ -280,84 +239,12 @@ def _refused_since(verdict: int, place: int, rows: int, too_long: int, missing: 
 
 
 @inner
-def _resource(job: int, p: int, end: int, stamp: int) -> Any:
-    """Returns (how many attributes a part of a resource has or a refusal, flags of its texts)."""
-    table, slots = load_word(job + log_job.RESOURCE_TABLE), load_word(job + log_job.RESOURCE_SLOTS)
-    limit = load_word(job + log_job.VALUE_MAX)
-    attributes, flags = int64(0), int64(0)
-    while p < end:
-        tag, p = wire.tag(p, end)
-        if p < 0:
-            return p, flags
-        if tag == _RESOURCE_ATTRIBUTES:
-            length, p = wire.length(p, end)
-            if p < 0:
-                return p, flags
-            noted = _attribute(p, p + length, table, slots, stamp, limit)
-            if noted < 0:
-                return noted, flags
-            flags |= noted
-            attributes += 1
-            p += length
-        elif tag == _ENTITY_REFS:
-            length, p = wire.length(p, end)
-            if p < 0:
-                return p, flags
-            p = wire.validated(p, p + length, wire.PLAIN)
-        else:
-            p = wire.skipped(p, end, tag)
-        if p < 0:
-            return p, flags
-    return attributes, flags
-
-
-@inner
-def _fill(job: int, first: int, row: int, stamp: int, flags: int) -> Any:
-    """Writes what the rows take from their resource; returns 0 or `_TABLE_FULL`."""
-    slots, words = load_word(job + log_job.RESOURCE_SLOTS), load_word(job + log_job.WORDS)
-    scratch = load_word(job + log_job.SCRATCH)
-    service = found.service_of(slots, stamp, words, load_word(job + log_job.SERVICES), scratch)
-    text, size = found.text_of(slots, found.VERSION_SLOT, stamp)
-    version = interned(words, text, size) if size > 0 else int64(0)
-    if service == FULL or version == FULL:
-        return int64(_TABLE_FULL)
-    services, versions = load_word(job + log_job.SERVICE_AT), load_word(job + log_job.VERSION_AT)
-    all_flags = load_word(job + log_job.FLAGS_AT)
-    for i in range(first, row):
-        store32(services + 4 * i, service)
-        store32(versions + 4 * i, version)
-    if flags:
-        for i in range(first, row):
-            store8(all_flags + i, int64(load8(all_flags + i)) | flags)
-    listed = load_word(job + log_job.LISTED)
-    if listed == 0:
-        return int64(0)
-    sets, pairs = load_word(job + log_job.SETS), load_word(job + log_job.PAIRS)
-    around = found.set_of(slots, stamp, load_word(job + log_job.RESOURCE_PICKS), listed, words, sets, scratch)
-    if around == FULL:
-        return int64(_TABLE_FULL)
-    store64(scratch + 8, around)
-    column = load_word(job + log_job.ATTRIBUTES_AT)
-    own_before, pair = int64(-1), int64(0)
-    for i in range(first, row):
-        own = load_word(column + 4 * i) & 0xFFFFFFFF
-        if own != own_before:
-            store64(scratch, own)
-            pair = interned(pairs, scratch, int64(16))
-            if pair == FULL:
-                return int64(_TABLE_FULL)
-            own_before = own
-        store32(column + 4 * i, pair)
-    return int64(0)
-
-
-@inner
 def _message(job: int, p: int, end: int, row: int, verdict: int) -> Any:
     """Reads the records of one message; returns where their rows end, or a refusal.
 
     One function for three levels of messages: each function more is compiled again with everything that it calls.
     """
-    attributes_max = load_word(job + log_job.ATTRIBUTES_MAX)
+    attributes_max = load_word(job + jobs.ATTRIBUTES_MAX)
     while p < end:
         tag, p = wire.tag(p, end)
         if p < 0:
@@ -373,8 +260,8 @@ def _message(job: int, p: int, end: int, row: int, verdict: int) -> Any:
         resource_end, resource_row = p + length, row
         attributes, flags = int64(0), int64(0)
         too_long, missing = load_word(verdict + log_job.TOO_LONG_OF), load_word(verdict + log_job.MISSING_OF)
-        stamp = load_word(job + log_job.STAMP) + 1
-        store64(job + log_job.STAMP, stamp)
+        stamp = load_word(job + jobs.STAMP) + 1
+        store64(job + jobs.STAMP, stamp)
         while p < resource_end:
             tag, p = wire.tag(p, resource_end)
             if p < 0:
@@ -388,7 +275,7 @@ def _message(job: int, p: int, end: int, row: int, verdict: int) -> Any:
             if p < 0:
                 return p
             if tag == _RESOURCE:
-                more, more_flags = _resource(job, p, p + length, stamp)
+                more, more_flags = resources.resource(job, p, p + length, stamp)
                 if more < 0:
                     return more
                 attributes += more
@@ -410,7 +297,9 @@ def _message(job: int, p: int, end: int, row: int, verdict: int) -> Any:
                 length, p = wire.length(p, scope_end)
                 if p < 0:
                     return p
-                result = _record(job, p, p + length, row, verdict) if tag == _RECORDS else _scope(p, p + length)
+                result = (
+                    _record(job, p, p + length, row, verdict) if tag == _RECORDS else resources.scope(p, p + length)
+                )
                 if result < 0:
                     return result
                 if tag == _RECORDS:
@@ -428,8 +317,8 @@ def _message(job: int, p: int, end: int, row: int, verdict: int) -> Any:
             so_far = load_word(verdict + log_job.TOO_LONG_OF)
             _refused_since(verdict, log_job.TOO_LONG_OF, row - resource_row, so_far, missing)
             row = resource_row
-        elif row > resource_row and _fill(job, resource_row, row, stamp, flags) < 0:
-            return int64(_TABLE_FULL)
+        elif row > resource_row and resources.fill(job, resource_row, row, stamp, flags) < 0:
+            return int64(jobs.TABLE_FULL)
     return row
 
 
@@ -438,36 +327,36 @@ def scan(job: int) -> Any:
     """Reads the messages from `NEXT` on; returns 0, or `FULL_ROWS` or `FULL_TABLE` where one could not be read yet.
 
     Args:
-        job: Address of the words that `log_job` names.
+        job: Address of the words that `jobs` and `log_job` name.
     """
-    data, offsets = load_word(job + log_job.DATA), load_word(job + log_job.OFFSETS)
-    row = load_word(job + log_job.ROWS)
-    for message in range(load_word(job + log_job.NEXT), load_word(job + log_job.MESSAGES)):
-        store64(job + log_job.NEXT, message)
-        store64(job + log_job.FIRST_ROW, row)
-        store64(job + log_job.TIMED, int64(0))
-        verdict = load_word(job + log_job.VERDICTS) + log_job.VERDICT_BYTES * message
+    data, offsets = load_word(job + jobs.DATA), load_word(job + jobs.OFFSETS)
+    row = load_word(job + jobs.ROWS)
+    for message in range(load_word(job + jobs.NEXT), load_word(job + jobs.MESSAGES)):
+        store64(job + jobs.NEXT, message)
+        store64(job + jobs.FIRST_ROW, row)
+        store64(job + jobs.TIMED, int64(0))
+        verdict = load_word(job + jobs.VERDICTS) + log_job.VERDICT_BYTES * message
         p, end = data + load_word(offsets + 8 * message), data + load_word(offsets + 8 * message + 8)
-        if end - p > load_word(job + log_job.MESSAGE_MAX):
-            store64(verdict, int64(log_job.TOO_LARGE))
+        if end - p > load_word(job + jobs.MESSAGE_MAX):
+            store64(verdict, int64(jobs.TOO_LARGE))
             continue
         for i in range(log_job.ROWS_OF, log_job.VERDICT_BYTES, 8):
             store64(verdict + i, int64(0))
         after = _message(job, p, end, row, verdict)
-        if after == _ROWS_FULL or after == _TABLE_FULL:
-            return int64(log_job.FULL_ROWS if after == _ROWS_FULL else log_job.FULL_TABLE)
+        if after == jobs.ROWS_FULL or after == jobs.TABLE_FULL:
+            return int64(jobs.FULL_ROWS if after == jobs.ROWS_FULL else jobs.FULL_TABLE)
         if after < 0:
-            store64(verdict, int64(log_job.UNREADABLE))
+            store64(verdict, int64(jobs.UNREADABLE))
             continue
         items = after - row
         for i in range(log_job.TOO_MANY_OF, log_job.VERDICT_BYTES, 8):
             items += load_word(verdict + i)
-        if load_word(job + log_job.TIMED) == 0 and end > p:
-            store64(verdict, int64(log_job.UNTIMED))
-        elif items > load_word(job + log_job.ITEMS_MAX):
-            store64(verdict, int64(log_job.TOO_MANY_ITEMS))
+        if load_word(job + jobs.TIMED) == 0 and end > p:
+            store64(verdict, int64(jobs.UNTIMED))
+        elif items > load_word(job + jobs.ITEMS_MAX):
+            store64(verdict, int64(jobs.TOO_MANY_ITEMS))
         store64(verdict + log_job.ROWS_OF, after - row)
         row = after
-        store64(job + log_job.ROWS, row)
-    store64(job + log_job.NEXT, load_word(job + log_job.MESSAGES))
+        store64(job + jobs.ROWS, row)
+    store64(job + jobs.NEXT, load_word(job + jobs.MESSAGES))
     return int64(0)

@@ -13,17 +13,8 @@ from stream.core.otlp.reference import logs as reference
 from stream.core.otlp.reference.batch import Refusal
 from stream.core.otlp.scan import log_records
 from stream.core.otlp.scan.accounts import Refused, make_receipts
-from stream.core.otlp.scan.log_job import (
-    COLUMNS,
-    MISSING_OF,
-    READ,
-    ROWS_OF,
-    TOO_LONG_OF,
-    TOO_MANY_ITEMS,
-    TOO_MANY_OF,
-    UNREADABLE,
-    Job,
-)
+from stream.core.otlp.scan.jobs import READ, TOO_MANY_ITEMS, UNREADABLE, Job
+from stream.core.otlp.scan.log_job import MISSING_OF, ROWS_OF, TOO_LONG_OF, TOO_MANY_OF, log_job
 from stream.core.otlp.scan.words import Tables, dictionary
 from stream.core.points import NO_POINTS
 
@@ -51,7 +42,7 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     try:
         job = idle.pop()  # one step: another thread gets another one
     except IndexError:
-        job = Job(reading)
+        job = log_job(reading)
     verdicts, columns = job.read(messages, log_records.scan)
     counts, items = verdicts[:, _ROWS], verdicts[:, _ROWS:].sum(axis=1)
     refused, dropped = _refused(messages, verdicts, reading.limits)
@@ -111,7 +102,7 @@ def _rows(messages: Messages, counts: Array, columns: dict[str, Array], tables: 
         tables: Where it interned.
     """
     size = len(columns["end_ns"])
-    made: dict[str, Any] = {name: columns[name].copy() for name in COLUMNS if name not in Rows.DICTIONARIES}
+    made: dict[str, Any] = {name: columns[name].copy() for name in columns if name not in Rows.DICTIONARIES}
     made["service"], made["services"] = dictionary(columns["service"], tables.service)
     made["version"], made["versions"] = dictionary(columns["version"], tables.text)
     made["error_type"], made["error_types"] = dictionary(columns["error_type"], tables.text, "")

@@ -1,100 +1,17 @@
-"""What the kernel of traces works with: where its inputs, its outputs and its tables are, as words at an address."""
+"""The job of the kernel of traces: columns and verdicts beside those of `jobs`."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import numpy as np
-
-from stream.core.columns import Array, Rows
-from stream.core.otlp import Messages, Reading
+from stream.core.otlp import Reading
 from stream.core.otlp.scan import found
-from stream.core.otlp.scan.memory import address_of, joined
-from stream.core.otlp.scan.words import Tables
+from stream.core.otlp.scan.jobs import OWN_AT, Job
 
-# Words of a job, as byte offsets: what the kernel is given, what it keeps between messages, where the columns are.
-# fmt: off
-(
-    DATA, OFFSETS, MESSAGES, NEXT, FIRST_ROW, ROWS, ROOM, VERDICTS, STAMP, ENDED, WORDS, SERVICES, SETS,
-    PAIRS, LISTED, SCRATCH, GRPC_TABLE, ITEM_SLOTS, ITEM_TABLE, ITEM_PICKS, RESOURCE_SLOTS, RESOURCE_TABLE,
-    RESOURCE_PICKS, MESSAGE_MAX, ITEMS_MAX, ATTRIBUTES_MAX, VALUE_MAX,
-) = range(0, 8 * 27, 8)
-(
-    SERVICE_AT, VERSION_AT, KIND_AT, STATUS_AT, CODE_AT, ERROR_TYPE_AT, END_NS_AT, DURATION_NS_AT,
-    WEIGHT_AT, FLAGS_AT, ATTRIBUTES_AT, TRACE_HI_AT, TRACE_LO_AT,
-) = range(8 * 27, 8 * 40, 8)
-# fmt: on
-COLUMNS = (
-    *("service", "version", "kind", "status", "code", "error_type", "end_ns", "duration_ns", "weight", "flags"),
-    *("attributes", "trace_hi", "trace_lo"),
-)
-JOB_WORDS = TRACE_LO_AT // 8 + 1
+KIND_AT, STATUS_AT, DURATION_NS_AT = range(OWN_AT, OWN_AT + 24, 8)
 
-# What becomes of a message: a verdict, its rows, its spans with too many attributes, those with too long a text.
 VERDICT_BYTES = 32
-READ, NOT_ENDED, TOO_LARGE, TOO_MANY_ITEMS, UNREADABLE = range(5)
-
-# What a kernel returns that could not read on.
-FULL_ROWS, FULL_TABLE = 1, 2
-
-_ROOM_LEAST, _ROOM_KEPT = 4096, 1 << 16
+"""Of a message: a verdict, its rows, its spans with too many attributes, those with too long a text."""
 
 
-class Job:
-    """What the kernel works with: the room for rows, the tables of what is repeated in them, and what was asked for.
-
-    A job is used again for later calls that ask for the same: what was interned then need not be read again.
-    """
-
-    def __init__(self, reading: Reading) -> None:
-        listed, limits = reading.attributes, reading.limits
-        self.tables = Tables(listed)
-        self._item, self._resource = found.Wanted(found.ITEM_KEYS, listed), found.Wanted(found.RESOURCE_KEYS, listed)
-        self._slots = np.zeros((self._item.slots + self._resource.slots) * found.SLOT_BYTES // 8, "int64")
-        self._scratch = np.zeros(max(4, 2 * len(listed)) + 2, "int64")  # a set or a service, and room to read past it
-        self._columns: dict[str, Array] = {}
-        self._words = np.zeros(JOB_WORDS, "int64")
-        self._address = address_of(self._words)
-        slots = address_of(self._slots)
-        self._set(WORDS, *self.tables.addresses)
-        self._set(LISTED, len(listed), address_of(self._scratch), found.GRPC_TABLE)
-        self._set(ITEM_SLOTS, slots, self._item.table, self._item.picks)
-        slots += self._item.slots * found.SLOT_BYTES
-        self._set(RESOURCE_SLOTS, slots, self._resource.table, self._resource.picks)
-        self._set(MESSAGE_MAX, limits.message_bytes, limits.items, limits.attributes, limits.value_bytes)
-        self._make_room(_ROOM_LEAST)
-
-    def _set(self, first: int, *values: int) -> None:
-        self._words[first // 8 : first // 8 + len(values)] = values
-
-    def _make_room(self, room: int) -> None:
-        """Makes room for this many rows in all; those that are there stay."""
-        rows = int(self._words[ROWS // 8])
-        for name in COLUMNS:
-            column = np.empty(room, Rows.DTYPES[name])
-            if rows:
-                column[:rows] = self._columns[name][:rows]
-            self._columns[name] = column
-        self._set(SERVICE_AT, *map(address_of, self._columns.values()))
-        self._set(ROOM, room)
-
-    def read(self, messages: Messages, scan: Callable[[int], int]) -> tuple[Array, dict[str, Array]]:
-        """Reads messages with a kernel; returns their verdicts and the columns of their rows.
-
-        The next call overwrites the columns.
-        """
-        data, offsets = joined(messages.values)
-        verdicts = np.zeros((len(messages), VERDICT_BYTES // 8), "int64")
-        self._set(DATA, address_of(data), address_of(offsets), len(messages), 0, 0, 0)
-        self._set(VERDICTS, address_of(verdicts))
-        while full := scan(self._address):
-            if full == FULL_ROWS:
-                self._make_room(2 * int(self._words[ROOM // 8]))
-            else:
-                self.tables.grow()
-        rows = int(self._words[ROWS // 8])
-        return verdicts, {name: column[:rows] for name, column in self._columns.items()}
-
-    def is_small(self) -> bool:
-        """Returns whether it is worth keeping for the next call."""
-        return int(self._words[ROOM // 8]) <= _ROOM_KEPT and self.tables.is_small()
+def span_job(reading: Reading) -> Job:
+    """Returns a new job for traces."""
+    return Job(reading, keys=found.ITEM_KEYS, own=("kind", "status", "duration_ns"), verdict_bytes=VERDICT_BYTES)

@@ -1,20 +1,15 @@
-"""The parts of a span, and its scope, of which only a little is read: events, status, scope."""
+"""The parts of a span of which only a little is read: its events and its status."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from stream.core.otlp.scan import wire
-from stream.core.otlp.scan.memory import int64, load8, load64, spliced, uint64
+from stream.core.otlp.scan import found, wire
+from stream.core.otlp.scan.memory import int64, spliced
 
-# Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, trace.proto and common.proto.
-_SCOPE_ATTRIBUTES = 3 << 3 | wire.LENGTH_DELIMITED
+# Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, trace.proto.
 _EVENT_NAME, _EVENT_ATTRIBUTES = 2 << 3 | wire.LENGTH_DELIMITED, 3 << 3 | wire.LENGTH_DELIMITED
 _STATUS_CODE = 3 << 3 | wire.VARINT
-
-_EXCEPTION_TAIL = int.from_bytes(b"xception", "little")
-_E, _DOT = ord("e"), ord(".")
-_EXCEPTION_BYTES = len(b"exception")
 
 
 @spliced
@@ -40,11 +35,7 @@ def event(p: int, end: int) -> Any:
             p = wire.skipped(p, end, tag)
             if p < 0:
                 return p
-    if size < _EXCEPTION_BYTES or load64(name + size - 8) != uint64(_EXCEPTION_TAIL):
-        return int64(0)
-    if load8(name + size - 9) != uint64(_E):
-        return int64(0)
-    return int64(size == _EXCEPTION_BYTES or load8(name + size - 10) == uint64(_DOT))
+    return int64(found.is_exception(name, size))
 
 
 @spliced
@@ -61,24 +52,3 @@ def status(p: int, end: int, status: int) -> Any:
         if p < 0:
             return status, p
     return status, p
-
-
-@spliced
-def scope(p: int, end: int) -> Any:
-    """Returns how many attributes a scope has, or a refusal."""
-    attributes = int64(0)
-    while p < end:
-        tag, p = wire.tag(p, end)
-        if p < 0:
-            return p
-        if tag == _SCOPE_ATTRIBUTES:
-            length, p = wire.length(p, end)
-            if p < 0:
-                return p
-            p = wire.validated(p, p + length, wire.KEY_VALUE)
-            attributes += 1
-        else:
-            p = wire.skipped(p, end, tag)
-        if p < 0:
-            return p
-    return attributes

@@ -9,31 +9,15 @@ from __future__ import annotations
 from typing import Any
 
 from stream.core.columns import NO_CODE, Kind, RowFlag, Status
-from stream.core.otlp.scan import found, wire
+from stream.core.otlp.scan import found, resources, wire
 from stream.core.otlp.scan import span_parts as parts
 from stream.core.otlp.scan.intern import FULL, interned
-from stream.core.otlp.scan.memory import (
-    byte_swapped,
-    inner,
-    int64,
-    kernel,
-    load8,
-    load_word,
-    spliced,
-    store8,
-    store16,
-    store32,
-    store64,
-    uint64,
-)
-from stream.core.otlp.scan.span_job import (
+from stream.core.otlp.scan.jobs import (
     ATTRIBUTES_AT,
     ATTRIBUTES_MAX,
     CODE_AT,
     DATA,
-    DURATION_NS_AT,
     END_NS_AT,
-    ENDED,
     ERROR_TYPE_AT,
     FIRST_ROW,
     FLAGS_AT,
@@ -44,46 +28,52 @@ from stream.core.otlp.scan.span_job import (
     ITEM_SLOTS,
     ITEM_TABLE,
     ITEMS_MAX,
-    KIND_AT,
     LISTED,
     MESSAGE_MAX,
     MESSAGES,
     NEXT,
-    NOT_ENDED,
     OFFSETS,
-    PAIRS,
     READ,
-    RESOURCE_PICKS,
-    RESOURCE_SLOTS,
-    RESOURCE_TABLE,
     ROOM,
     ROWS,
+    ROWS_FULL,
     SCRATCH,
-    SERVICE_AT,
-    SERVICES,
     SETS,
     STAMP,
-    STATUS_AT,
+    TABLE_FULL,
+    TIMED,
     TOO_LARGE,
     TOO_MANY_ITEMS,
     TRACE_HI_AT,
     TRACE_LO_AT,
     UNREADABLE,
+    UNTIMED,
     VALUE_MAX,
-    VERDICT_BYTES,
     VERDICTS,
-    VERSION_AT,
     WEIGHT_AT,
     WORDS,
 )
+from stream.core.otlp.scan.memory import (
+    byte_swapped,
+    inner,
+    int64,
+    kernel,
+    load_word,
+    spliced,
+    store8,
+    store16,
+    store32,
+    store64,
+    uint64,
+)
+from stream.core.otlp.scan.span_job import DURATION_NS_AT, KIND_AT, STATUS_AT, VERDICT_BYTES
 from stream.core.otlp.scan.weight import weight_of
 from stream.core.units import WEIGHT_ONE
 
-# Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, trace.proto and resource.proto.
+# Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, trace.proto.
 _RESOURCE_SPANS = 1 << 3 | wire.LENGTH_DELIMITED
 _RESOURCE, _SCOPE_SPANS = 1 << 3 | wire.LENGTH_DELIMITED, 2 << 3 | wire.LENGTH_DELIMITED
 _SCOPE, _SPANS = 1 << 3 | wire.LENGTH_DELIMITED, 2 << 3 | wire.LENGTH_DELIMITED
-_RESOURCE_ATTRIBUTES, _ENTITY_REFS = 1 << 3 | wire.LENGTH_DELIMITED, 3 << 3 | wire.LENGTH_DELIMITED
 _TRACE_ID, _TRACE_STATE = 1 << 3 | wire.LENGTH_DELIMITED, 3 << 3 | wire.LENGTH_DELIMITED
 _KIND = 6 << 3 | wire.VARINT
 _START, _END = 7 << 3 | wire.FIXED64, 8 << 3 | wire.FIXED64
@@ -99,40 +89,6 @@ _TRACE_ID_BYTES = 16
 
 # What becomes of a span beside `MALFORMED` and `TOO_DEEP`.
 _ROW, _TOO_MANY, _TOO_LONG = 0, 1, 2
-_ROWS_FULL, _TABLE_FULL = -9, -10
-"""Rows or a table are full: the message is given up and read again when there is room."""
-
-
-@spliced
-def _resource(job: int, p: int, end: int, stamp: int) -> Any:
-    """Returns (how many attributes a part of a resource has or a refusal, flags of its texts)."""
-    attributes, flags = int64(0), int64(0)
-    while p < end:
-        tag, p = wire.tag(p, end)
-        if p < 0:
-            return p, flags
-        if tag == _RESOURCE_ATTRIBUTES:
-            length, p = wire.length(p, end)
-            if p < 0:
-                return p, flags
-            slot, kind, a, b = wire.key_value(p, p + length, load_word(job + RESOURCE_TABLE))
-            if slot >= 0:
-                slots = load_word(job + RESOURCE_SLOTS)
-                flags |= found.noted(slots, slot, stamp, kind, a, b, load_word(job + VALUE_MAX))
-            elif slot != wire.UNWANTED:
-                return slot, flags
-            attributes += 1
-            p += length
-        elif tag == _ENTITY_REFS:
-            length, p = wire.length(p, end)
-            if p < 0:
-                return p, flags
-            p = wire.validated(p, p + length, wire.PLAIN)
-        else:
-            p = wire.skipped(p, end, tag)
-        if p < 0:
-            return p, flags
-    return attributes, flags
 
 
 @inner
@@ -196,7 +152,7 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
             if p < 0:
                 return p
     if end_ns != 0:
-        store64(job + ENDED, int64(1))
+        store64(job + TIMED, int64(1))
     if attributes > load_word(job + ATTRIBUTES_MAX):
         return int64(_TOO_MANY)
     weight = int64(WEIGHT_ONE)
@@ -212,7 +168,7 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
     if row - load_word(job + FIRST_ROW) == load_word(job + ITEMS_MAX):
         return int64(_TOO_MANY)  # the message will be refused: no need for more rows
     if row >= load_word(job + ROOM):
-        return int64(_ROWS_FULL)
+        return int64(ROWS_FULL)
     # An enum is 32 bits wide, whatever was sent.
     span_kind &= 0xFFFFFFFF
     status &= 0xFFFFFFFF
@@ -227,7 +183,7 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
         if size > 0:
             error_type = interned(load_word(job + WORDS), text, size)
             if error_type == FULL:
-                return int64(_TABLE_FULL)
+                return int64(TABLE_FULL)
     if found.has_failed(span_kind, status, error_type > 0, code):
         flags |= _FAILED
     listed = load_word(job + LISTED)
@@ -242,7 +198,7 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
             load_word(job + SCRATCH),
         )
         if own == FULL:
-            return int64(_TABLE_FULL)
+            return int64(TABLE_FULL)
         store32(load_word(job + ATTRIBUTES_AT) + 4 * row, own)
     # From the times as sent, which are unsigned: two clipped times would have no distance.
     duration_ns = int64(0)
@@ -284,7 +240,7 @@ def _scope_spans(job: int, p: int, end: int, row: int) -> Any:
             if p < 0:
                 return p, too_many, too_long
             if tag == _SCOPE:
-                attributes = parts.scope(p, p + length)
+                attributes = resources.scope(p, p + length)
                 if attributes < 0:
                     return attributes, too_many, too_long
                 scope_attributes += attributes
@@ -311,44 +267,6 @@ def _scope_spans(job: int, p: int, end: int, row: int) -> Any:
 
 
 @spliced
-def _fill(job: int, first: int, row: int, stamp: int, flags: int) -> Any:
-    """Writes what the rows take from their resource; returns 0 or `_TABLE_FULL`."""
-    slots, words = load_word(job + RESOURCE_SLOTS), load_word(job + WORDS)
-    scratch = load_word(job + SCRATCH)
-    service = found.service_of(slots, stamp, words, load_word(job + SERVICES), scratch)
-    text, size = found.text_of(slots, found.VERSION_SLOT, stamp)
-    version = interned(words, text, size) if size > 0 else int64(0)
-    if service == FULL or version == FULL:
-        return int64(_TABLE_FULL)
-    services, versions, all_flags = load_word(job + SERVICE_AT), load_word(job + VERSION_AT), load_word(job + FLAGS_AT)
-    for i in range(first, row):
-        store32(services + 4 * i, service)
-        store32(versions + 4 * i, version)
-    if flags:
-        for i in range(first, row):
-            store8(all_flags + i, int64(load8(all_flags + i)) | flags)
-    listed = load_word(job + LISTED)
-    if listed == 0:
-        return int64(0)
-    around = found.set_of(slots, stamp, load_word(job + RESOURCE_PICKS), listed, words, load_word(job + SETS), scratch)
-    if around == FULL:
-        return int64(_TABLE_FULL)
-    store64(scratch + 8, around)
-    sets, pairs = load_word(job + ATTRIBUTES_AT), load_word(job + PAIRS)
-    own_before, pair = int64(-1), int64(0)
-    for i in range(first, row):
-        own = load_word(sets + 4 * i) & 0xFFFFFFFF
-        if own != own_before:
-            store64(scratch, own)
-            pair = interned(pairs, scratch, int64(16))
-            if pair == FULL:
-                return int64(_TABLE_FULL)
-            own_before = own
-        store32(sets + 4 * i, pair)
-    return int64(0)
-
-
-@spliced
 def _resource_spans(job: int, p: int, end: int, row: int) -> Any:
     """Returns (where the rows end or a refusal, spans with too many attributes, spans with too long a text)."""
     first, stamp = row, load_word(job + STAMP) + 1
@@ -363,7 +281,7 @@ def _resource_spans(job: int, p: int, end: int, row: int) -> Any:
             if p < 0:
                 return p, too_many, too_long
             if tag == _RESOURCE:
-                more, more_flags = _resource(job, p, p + length, stamp)
+                more, more_flags = resources.resource(job, p, p + length, stamp)
                 if more < 0:
                     return more, too_many, too_long
                 attributes += more
@@ -384,7 +302,7 @@ def _resource_spans(job: int, p: int, end: int, row: int) -> Any:
     if flags & found.TOO_LONG:
         return first, too_many, too_long + row - first
     if row > first:
-        filled = _fill(job, first, row, stamp, flags)
+        filled = resources.fill(job, first, row, stamp, flags)
         if filled < 0:
             return filled, too_many, too_long
     return row, too_many, too_long
@@ -428,16 +346,16 @@ def scan(job: int) -> Any:
         if end - begin > load_word(job + MESSAGE_MAX):
             verdict = int64(TOO_LARGE)
         elif end > begin:
-            store64(job + ENDED, int64(0))
+            store64(job + TIMED, int64(0))
             store64(job + FIRST_ROW, first)
             row, too_many, too_long = _message(job, begin, end, first)
-            if row == _ROWS_FULL or row == _TABLE_FULL:
+            if row == ROWS_FULL or row == TABLE_FULL:
                 store64(job + NEXT, message)
-                return int64(FULL_ROWS) if row == _ROWS_FULL else int64(FULL_TABLE)
+                return int64(FULL_ROWS) if row == ROWS_FULL else int64(FULL_TABLE)
             if row < 0:
                 verdict = int64(UNREADABLE)
-            elif load_word(job + ENDED) == 0:
-                verdict = int64(NOT_ENDED)
+            elif load_word(job + TIMED) == 0:
+                verdict = int64(UNTIMED)
             elif row - first + too_many + too_long > load_word(job + ITEMS_MAX):
                 verdict = int64(TOO_MANY_ITEMS)
         if verdict == TOO_MANY_ITEMS:

@@ -15,7 +15,8 @@ from stream.core.otlp.reference import traces as reference
 from stream.core.otlp.reference.reading import too_large
 from stream.core.otlp.scan import spans
 from stream.core.otlp.scan.accounts import Refused, make_receipts
-from stream.core.otlp.scan.span_job import COLUMNS, READ, TOO_LARGE, TOO_MANY_ITEMS, UNREADABLE, Job
+from stream.core.otlp.scan.jobs import READ, TOO_LARGE, TOO_MANY_ITEMS, UNREADABLE, Job
+from stream.core.otlp.scan.span_job import span_job
 from stream.core.otlp.scan.words import Tables, dictionary
 from stream.core.points import NO_POINTS
 
@@ -35,7 +36,7 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     try:
         job = idle.pop()  # one step: another thread gets another one
     except IndexError:
-        job = Job(reading)
+        job = span_job(reading)
     verdicts, columns = job.read(messages, spans.scan)
     counts, items = verdicts[:, 1], verdicts[:, 1] + verdicts[:, 2] + verdicts[:, 3]
     refused, dropped = _refused(messages, reading, verdicts)
@@ -103,7 +104,7 @@ def _rows(messages: Messages, counts: Array, columns: dict[str, Array], tables: 
         tables: Where it interned.
     """
     size = len(columns["end_ns"])
-    made: dict[str, Any] = {name: columns[name].copy() for name in COLUMNS if name not in Rows.DICTIONARIES}
+    made: dict[str, Any] = {name: columns[name].copy() for name in columns if name not in Rows.DICTIONARIES}
     made["service"], made["services"] = dictionary(columns["service"], tables.service)
     made["version"], made["versions"] = dictionary(columns["version"], tables.text)
     made["error_type"], made["error_types"] = dictionary(columns["error_type"], tables.text, "")

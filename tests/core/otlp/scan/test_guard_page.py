@@ -6,7 +6,7 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 
 from stream.core.otlp import Messages, Reading
-from stream.core.otlp.scan import span_job, traces
+from stream.core.otlp.scan import jobs, traces
 from tests.core.otlp import captures
 from tests.core.otlp.scan.equality import assert_equal
 from tests.core.otlp.scan.guarded import GuardedMemory
@@ -32,5 +32,5 @@ def test_nothing_outside_a_message_is_read(monkeypatch, place):
         messages = Messages.of([value])
         expected = traces.decode(messages, READING)
         with monkeypatch.context() as patch:
-            patch.setattr(span_job, "joined", getattr(memory, place))
+            patch.setattr(jobs, "joined", getattr(memory, place))
             assert_equal(traces.decode(messages, READING), expected)
