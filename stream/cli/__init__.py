@@ -10,17 +10,20 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stream import __version__
-from stream.cli import apply, decode, demo, doctor, ledger, send, tail, topics, worker
+from stream.cli import apply, decode, demo, doctor, ledger, plan, send, slo, tail, topics, validate, worker
 from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError
 
-_COMMANDS = (demo, topics, apply, worker, send, tail, ledger, decode, doctor)
+_COMMANDS = (demo, plan, validate, slo, topics, apply, worker, send, tail, ledger, decode, doctor)
 
 _EPILOG = """\
 without a Kafka:
   qma demo
   qma decode --signal traces FILE...   see what is in your own messages
+  qma plan --target 99.9 --events-per-hour 36000   see what an objective means before you promise it
+  qma validate FILE...                 see what your SLO files say, and what is wrong with them
+  qma slo import sloth FILE            make OpenSLO of what Sloth reads
 
 on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
   export QMA_BROKER=HOST:PORT

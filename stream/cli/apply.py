@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 from stream.cli.connection import add_arguments, connected
+from stream.cli.described import line
+from stream.config import exit_codes
 from stream.config.bundle import make_bundle
-from stream.config.openslo import load_objectives
+from stream.config.openslo import Configuration, read_configuration
+from stream.config.problems import refuse_if_any, shown_lines
 from stream.config.sources import TOPICS, read_source
 from stream.config.tuning import DEFAULT, RANGES, tuned
-from stream.core.slo.burn_rate import duration
-from stream.core.slo.spec import Bundle, Encoding, Objective, Settings, SliSignal, Source, SourceSignal, Wanted
+from stream.core.slo.spec import Bundle, Encoding, Settings, Source, SourceSignal
 from stream.kafka.config_topic import publish_bundle, read_bundle
 from stream.kafka.log_topic import log_partitions
 from stream.kafka.source_ends import source_ends
@@ -32,6 +35,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     add_arguments(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OpenSLO v1 YAML")
     parser.add_argument("--dry-run", action="store_true", help="validate only; no broker is needed")
+    parser.add_argument("--strict", action="store_true", help="publish nothing where `qma validate` has a warning")
     parser.add_argument(
         "--pipeline",
         metavar="NAME",
@@ -69,15 +73,21 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    objectives = load_objectives(arguments.files)
+    configuration, problems = read_configuration(arguments.files, now_ns=time.time_ns())
+    refuse_if_any(problems)
+    for text in shown_lines(problems):
+        print(text, file=sys.stderr)
+    if arguments.strict and problems:
+        return exit_codes.CONFIG
+    objectives = configuration.objectives
     count = f"{len(objectives)} objective{'s' * (len(objectives) != 1)}"
     for objective in objectives:
-        print(_line(objective))
+        print(line(objective))
     if arguments.dry_run:
         print(f"{count} valid, nothing was published")
         return 0
     with connected(arguments) as connection:
-        version, missing = asyncio.run(_publish(arguments, objectives, connection.bootstrap, connection.prefix))
+        version, missing = asyncio.run(_publish(arguments, configuration, connection.bootstrap, connection.prefix))
     print(f"{count} applied as version {version}")
     for topic in missing:
         print(
@@ -89,19 +99,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 async def _publish(
-    arguments: argparse.Namespace, objectives: list[Objective], bootstrap: str, prefix: str
+    arguments: argparse.Namespace, configuration: Configuration, bootstrap: str, prefix: str
 ) -> tuple[int, list[str]]:
     """Returns the new version and the sources that do not exist."""
     previous = await read_bundle(bootstrap, prefix)
     before = previous[1] if previous is not None else None
     bundle = make_bundle(
-        objectives,
+        configuration.objectives,
         previous=previous,
         pipeline=arguments.pipeline or (before.pipeline if before else _name(prefix)),
         generation=arguments.generation or (before.generation if before else "1"),
         partitions=await log_partitions(bootstrap, prefix),
         sources=_sources(arguments.source, before),
         settings=_settings(arguments, before),
+        calendars=configuration.calendars,
+        adjustments=configuration.adjustments,
+        mutes=configuration.mutes,
     )
     version = await publish_bundle(bootstrap, prefix, bundle)
     existing = {end.topic for end in await source_ends(bootstrap, [source.topic for source in bundle.sources])}
@@ -123,36 +136,3 @@ def _sources(named: list[str] | None, before: Bundle | None) -> list[Source]:
     if named is None and before is not None:
         return list(before.sources)
     return [read_source(text) for text in named or SOURCES]
-
-
-def _line(objective: Objective) -> str:
-    window = duration(objective.window_minutes)
-    return (
-        f"{objective.service} {objective.name}: {objective.target} of {_counted(objective)} {_good(objective)}, "
-        f"over {window}"
-    )
-
-
-def _counted(objective: Objective) -> str:
-    match objective.signal:
-        case SliSignal.METRICS:
-            counted = f"what {objective.metric} counts"
-        case SliSignal.LOGS:
-            counted = f"{objective.event} events" if objective.event is not None else "log records"
-        case _:
-            counted = "requests"
-    return f"{counted} with {_attributes(objective.attributes)}" if objective.attributes else counted
-
-
-def _good(objective: Objective) -> str:
-    if objective.duration_lte_ns is not None:
-        return f"take at most {objective.duration_lte_ns / 1e6:g} ms"
-    if objective.severity_lt is not None:
-        return f"have a severity below {objective.severity_lt}"
-    if objective.good_attributes:
-        return f"have {_attributes(objective.good_attributes)}"
-    return "succeed"
-
-
-def _attributes(wanted: Wanted) -> str:
-    return " and ".join(f"{key}={'|'.join(values)}" for key, values in wanted)

@@ -18,6 +18,7 @@ from stream.core.columns import RejectReason, Signal
 from stream.core.errors import ConfigError
 from stream.core.otlp import Decoded, Limits, Messages, Reading
 from stream.core.otlp.decoders import DECODERS, Encoding, encodings, runs
+from stream.kafka.batches import RefusedBatch
 
 _SIGNALS = {"traces": Signal.SPAN, "metrics": Signal.METRIC, "logs": Signal.LOG, "events": Signal.EVENT}
 _AUTO = "auto"
@@ -115,7 +116,11 @@ class _Decoding:
         self._foreign: Line | None = None
 
     def add(self, payload: Payload) -> None:
-        """Takes one message."""
+        """Takes one message, or a batch of them that could not be read."""
+        if payload.refused is not None:
+            self._decode()
+            self._step_over(payload.at, payload.refused)
+            return
         self._batch.append(payload)
         self._batch_bytes += len(payload.value or b"")
         if len(self._batch) == _BATCH_MESSAGES or self._batch_bytes >= _BATCH_BYTES:
@@ -126,7 +131,7 @@ class _Decoding:
         self._decode()
         if self._summary is not None:
             self._summary.messages = self._messages
-            print(json.dumps(self._summary.as_object(), ensure_ascii=False, allow_nan=False))
+            _print(self._summary.as_object())
         sys.stdout.flush()
         if self._foreign is not None and not self._items:
             print(
@@ -134,6 +139,16 @@ class _Decoding:
                 "name what the messages are with --signal, and how they are written with --encoding",
                 file=sys.stderr,
             )
+
+    def _step_over(self, at: str, batch: RefusedBatch) -> None:
+        """Says which batch is left out and why, beside the rows and in the totals."""
+        self._messages += batch.records
+        reason = batch.reason.value
+        print(f"qma: {at}: rejected as {reason}: {batch.detail}", file=sys.stderr)
+        if self._summary is not None:
+            self._summary.rejected[reason] = self._summary.rejected.get(reason, 0) + batch.records
+        else:
+            _print({"at": at, "refused": reason, "items": batch.records, "detail": batch.detail})
 
     def _decode(self) -> None:
         batch, self._batch, self._batch_bytes = self._batch, [], 0
@@ -151,7 +166,7 @@ class _Decoding:
         found.sort(key=lambda line: line[0])  # by message; rows before refusals
         for _, line in found:
             if self._summary is None:
-                print(json.dumps(line, ensure_ascii=False, allow_nan=False))
+                _print(line)
             if self._foreign is None and line.get("refused") in (RejectReason.WRONG_TYPE, RejectReason.MALFORMED):
                 self._foreign = line
 
@@ -170,6 +185,10 @@ class _Decoding:
             if encoding != Encoding.OTLP_PROTO or RejectReason.TOO_DEEP not in decoded.receipts.reasons:
                 return decoded
         return decoder.load_compiled()(messages, self._reading)
+
+
+def _print(line: Line) -> None:
+    print(json.dumps(line, ensure_ascii=False, allow_nan=False))
 
 
 def _encoding(arguments: argparse.Namespace) -> Encoding | None:

@@ -13,17 +13,27 @@ from pathlib import Path
 import orjson
 
 from stream.core.errors import ConfigError
-from stream.kafka.clients import TopicPartition, assigned_reader, stop
+from stream.kafka.batches import RefusedBatch, refused
+from stream.kafka.clients import ConsumerRecord, Guard, TopicPartition, assigned_reader, stop
 from stream.kafka.read_to_end import read_to_end
 from stream.kafka.topic_ids import describe
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Payload:
-    """One message and where it was found; value None for a tombstone."""
+    """One message and where it was found; value None for a tombstone.
+
+    In the place of the messages of a batch that cannot be read stands one payload that says why.
+    """
 
     at: str
     value: bytes | None
+    refused: RefusedBatch | None = None
+
+    @property
+    def messages(self) -> int:
+        """The number of messages that this stands for."""
+        return 1 if self.refused is None else self.refused.records
 
 
 def from_files(names: Sequence[str]) -> Iterator[Payload]:
@@ -90,13 +100,14 @@ async def from_topic(bootstrap: str, topic: str, limit: int | None) -> AsyncGene
     Args:
         bootstrap: `HOST:PORT[,HOST:PORT…]`.
         topic: Its whole name.
-        limit: End after so many messages.
+        limit: End after so many messages, those of batches that cannot be read included.
 
     Raises:
         ConfigError: When there is no such topic.
         UnavailableError: When no broker answers.
     """
-    reader = await assigned_reader(bootstrap, isolation="read_uncommitted")  # as the ingest reads it
+    # As the ingest reads it: what it steps over is stepped over here.
+    reader = await assigned_reader(bootstrap, isolation="read_uncommitted", guard=Guard())
     try:
         found = await describe(reader, [topic])
         if topic not in found:
@@ -104,9 +115,17 @@ async def from_topic(bootstrap: str, topic: str, limit: int | None) -> AsyncGene
         partitions = [TopicPartition(topic, number) for number in range(found[topic].partitions)]
         read = 0
         async for record in read_to_end(reader, partitions):
-            yield Payload(at=f"{topic}/{record.partition}@{record.offset}", value=record.value)
-            read += 1
-            if read == limit:
+            payload = _payload(record)
+            yield payload
+            read += payload.messages
+            if limit is not None and read >= limit:
                 break
     finally:
         await stop(reader)
+
+
+def _payload(record: ConsumerRecord) -> Payload:
+    batch = refused(record)
+    if batch is None:
+        return Payload(at=f"{record.topic}/{record.partition}@{record.offset}", value=record.value)
+    return Payload(at=f"{record.topic}/{record.partition}@{batch.first_offset}", value=None, refused=batch)

@@ -9,6 +9,8 @@ from dataclasses import replace
 from stream.config.problems import quoted
 from stream.config.sources import check_carriers, check_sources
 from stream.core.errors import ConfigError
+from stream.core.slo.calendar import Calendar
+from stream.core.slo.declared import Adjustment, Mute
 from stream.core.slo.spec import Bundle, Objective, Settings, Source
 
 PARTITIONS_MAX = 10_000
@@ -26,6 +28,9 @@ def make_bundle(
     partitions: int,
     sources: Sequence[Source],
     settings: Settings,
+    calendars: Sequence[Calendar] = (),
+    adjustments: Sequence[Adjustment] = (),
+    mutes: Sequence[Mute] = (),
 ) -> Bundle:
     """Returns the next bundle; an objective that did not change keeps the version since which it counts.
 
@@ -40,6 +45,9 @@ def make_bundle(
         partitions: Partitions of the shuffle log.
         sources: Topics that are read.
         settings: Settings that decisions depend on.
+        calendars: Those that objectives name, computed for the present time.
+        adjustments: Minutes that do not count against budgets.
+        mutes: Times in which notifications are held back.
 
     Raises:
         ConfigError: When an argument is malformed, no source carries what an objective counts, or the pipeline,
@@ -47,6 +55,7 @@ def make_bundle(
     """
     assert all(objective.since is None for objective in objectives), "since is decided here"
     assert len({objective.name for objective in objectives}) == len(objectives), "names are unique in a bundle"
+    assert {o.calendar for o in objectives} <= {None, *(calendar.name for calendar in calendars)}, "calendars are there"
     _check_names(pipeline, generation, partitions)
     check_sources(sources)
     check_carriers(objectives, sources)
@@ -63,6 +72,9 @@ def make_bundle(
         sources=tuple(sources),
         objectives=tuple(replace(objective, since=since.get(objective.digest)) for objective in ordered),
         settings=settings,
+        calendars=tuple(calendars),
+        adjustments=tuple(adjustments),
+        mutes=tuple(mutes),
     )
 
 

@@ -1,16 +1,18 @@
-"""The part of a selector that says which of the selected items are good."""
+"""The part of a selector that says which of the selected items are good, or bad."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from fractions import Fraction
+from typing import Any
 
 from stream.config.problems import either, quoted, shown
 from stream.config.sections import Section, not_among
-from stream.config.selection import read_wanted, signal_of
+from stream.config.selection import signal_of
+from stream.config.wanted import read_wanted
 from stream.config.yaml_positions import Map, Scalar, ScalarKind
-from stream.core.slo.spec import SliSignal, Wanted
+from stream.core.slo.spec import RawRatio, SliSignal, Threshold, Wanted
 from stream.core.units import HOUR_NS, MINUTE_NS, SECOND_NS
 
 DURATION_NS_MAX = 7 * 24 * HOUR_NS
@@ -21,6 +23,7 @@ _UNITS_NS = {"ns": 1, "us": 1000, "ms": 1_000_000, "s": SECOND_NS, "m": MINUTE_N
 _DURATION = re.compile(r"([0-9]{1,18}(?:\.[0-9]{1,18})?)(ns|us|ms|s|m|h)", re.ASCII)
 _RULES = ("duration_lte", "severity_below", "attributes")
 _ATTRIBUTES_EXAMPLE = "{feature_flag.result.reason: [static, targeting_match]}"
+_BAD_EXAMPLE = "{http.response.status_code: [500, 503]}"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,8 +31,17 @@ class Good:
     """What is good: the fields of an objective of these names; none of them: what did not fail."""
 
     duration_lte_ns: int | None = None
-    attributes: Wanted = ()
+    good_attributes: Wanted = ()
     severity_lt: int | None = None
+    bad_attributes: Wanted = ()
+    threshold: Threshold | None = None
+    good_metric: str | None = None
+    bad_metric: str | None = None
+    raw: RawRatio | None = None
+
+    def fields(self) -> dict[str, Any]:
+        """Returns the fields by name."""
+        return {f.name: getattr(self, f.name) for f in fields(self)}
 
 
 def read_good(selector: Section) -> Good:
@@ -53,11 +65,26 @@ def read_good(selector: Section) -> Good:
     default = "severity_below" if signal is SliSignal.LOGS else "duration_lte"
     match present[0] if present else default:
         case "attributes":
-            return Good(attributes=read_wanted(rule, "attributes", example=_ATTRIBUTES_EXAMPLE) or ())
+            return Good(good_attributes=read_wanted(rule, "attributes", example=_ATTRIBUTES_EXAMPLE) or ())
         case "severity_below":
             return Good(severity_lt=_severity(rule, signal))
         case _:
             return Good(duration_lte_ns=_duration(rule, signal))
+
+
+def read_bad(selector: Section) -> Good:
+    """Returns the rule in the field `bad`; that for `status_error` also after a report."""
+    rules = f"`bad: status_error` or `bad: {{attributes: {_BAD_EXAMPLE}}}`"
+    entry = selector.entries.get("bad")
+    if entry is None or not isinstance(entry.value, Map):
+        text = selector.text("bad", missing=f"add {rules}")
+        if text not in (None, "status_error"):
+            selector.refuse("bad", f"{quoted(str(text))} is not a rule for bad events; write {rules}")
+        return Good()
+    rule = selector.section("bad", ("attributes",))
+    if rule is None:
+        return Good()
+    return Good(bad_attributes=read_wanted(rule, "attributes", example=_BAD_EXAMPLE) or ())
 
 
 def read_duration_ns(text: str) -> int | str:

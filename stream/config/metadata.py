@@ -1,15 +1,15 @@
-"""The `metadata` of an OpenSLO document: its name and our annotation."""
+"""The `metadata` of a document: its name, and what our annotations declare."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from stream.config.annotations import Annotations, read_annotations
 from stream.config.problems import Position, quoted
 from stream.config.sections import Section
 
 NAME_CHARACTERS_MAX = 63
-SAMPLING = "qma/sampling"
 FIELDS = ("name", "displayName", "labels", "annotations")
 
 # Source: RFC 1123, section 2.1 (a label may start with a digit), in lower case as in Kubernetes.
@@ -23,16 +23,22 @@ class Metadata:
     Args:
         name: The name; None after its absence was reported.
         name_position: Where the name stands.
-        sampling_none: The document declares that its producers do not sample.
+        annotations: What our annotations say.
     """
 
     name: str | None
     name_position: Position
-    sampling_none: bool
+    annotations: Annotations = field(default_factory=Annotations)
 
 
-def read_metadata(section: Section) -> Metadata:
-    """Returns what a `metadata` section says, after reporting what is wrong in it."""
+def read_metadata(section: Section, kind: str, where: str | None = None) -> Metadata:
+    """Returns what a `metadata` section says, after reporting what is wrong in it.
+
+    Args:
+        section: The section.
+        kind: Of the document.
+        where: Names the place in messages; None: by the kind.
+    """
     section.text("displayName")
     section.section("labels", None)
     name = section.text("name", missing="add `name: my-name`")
@@ -43,28 +49,9 @@ def read_metadata(section: Section) -> Metadata:
         example = quoted(slug(name) or "my-name")
         section.refuse("name", f"{quoted(name)} is not a name: {rule}; write for example {example}")
     position = section.position if name is None else section.entries["name"].value.position
-    return Metadata(name=name, name_position=position, sampling_none=_sampling_none(section))
+    return Metadata(name=name, name_position=position, annotations=read_annotations(section, kind, where))
 
 
 def slug(text: str) -> str:
     """Returns `text` as a name: lower case, runs of anything but a-z and 0-9 as `-`. May be empty."""
     return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:NAME_CHARACTERS_MAX].strip("-")
-
-
-def _sampling_none(section: Section) -> bool:
-    annotations = section.section("annotations", None)
-    if annotations is None:
-        return False
-    values = {key: annotations.text(key) for key in annotations.entries}
-    for key in values:
-        # Other prefixes belong to other tools; a misspelling of ours must not be passed over.
-        if key.startswith("qma/") and key != SAMPLING:
-            at = annotations.entries[key].key_position
-            annotations.refuse_at(
-                at, annotations.path_of(key), f"is not a known annotation; did you mean `{SAMPLING}`?"
-            )
-    declared = values.get(SAMPLING)
-    if declared is not None and declared != "none":
-        fix = "write `none` if the producers send every span, otherwise remove the annotation"
-        annotations.refuse(SAMPLING, f"{quoted(declared)} is no value of this annotation; {fix}")
-    return declared == "none"

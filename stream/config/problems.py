@@ -35,34 +35,49 @@ class Problem:
         position: Where in the file.
         path: The field, for example `spec.objectives[0].target`, or what could not be read.
         message: What is wrong, a semicolon, and how to fix it. One line.
+        is_warning: The file can be used as it is, but probably does not do what its author wants.
     """
 
     file: str
     position: Position
     path: str
     message: str
+    is_warning: bool = False
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.position.line}:{self.position.column}: {self.path}: {self.message}"
+        place = f"{self.file}:{self.position.line}:{self.position.column}"
+        return f"{place}: {'warning: ' * self.is_warning}{self.path}: {self.message}"
 
 
-def refuse_if_any(problems: Sequence[Problem]) -> None:
-    """Raises one error with a line per problem, in the order of the files and of the lines in them.
+def in_order(problems: Sequence[Problem]) -> list[Problem]:
+    """Returns each problem once, in the order of the files and of the lines in them.
 
     Args:
         problems: Found problems; those of the file that was read first come first.
+    """
+    order = {file: i for i, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
+    return sorted(dict.fromkeys(problems), key=lambda problem: (order[problem.file], problem.position))
+
+
+def refuse_if_any(problems: Sequence[Problem]) -> None:
+    """Raises one error with a line per problem, in order. Warnings are none.
+
+    Args:
+        problems: As of `in_order`.
 
     Raises:
         ConfigError: When there is a problem.
     """
-    if not problems:
-        return
-    order = {file: i for i, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
-    ordered = sorted(problems, key=lambda problem: (order[problem.file], problem.position))
-    lines = list(dict.fromkeys(str(problem) for problem in ordered))
-    if len(lines) > SHOWN_MAX:
-        lines[SHOWN_MAX:] = [f"and {len(lines) - SHOWN_MAX} further problems; fix these first"]
-    raise ConfigError("\n".join(lines))
+    lines = shown_lines([problem for problem in in_order(problems) if not problem.is_warning])
+    if lines:
+        raise ConfigError("\n".join(lines))
+
+
+def shown_lines(problems: Sequence[Problem]) -> list[str]:
+    """Returns a line per problem, as many as anybody reads."""
+    lines = list(map(str, problems[:SHOWN_MAX]))
+    rest = len(problems) - len(lines)
+    return [*lines, f"and {rest} further problems; fix these first"] if rest else lines
 
 
 def quoted(text: str) -> str:

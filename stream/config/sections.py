@@ -39,9 +39,12 @@ class Section:
 
     def refuse(self, name: str, message: str) -> None:
         """Reports a problem of the field `name`, or of this mapping when it does not hold the field."""
-        entry = self.entries.get(name)
-        position = self.position if entry is None else _value_position(entry)
-        self.refuse_at(position, self.path_of(name), message)
+        self.refuse_at(self._position_of(name), self.path_of(name), message)
+
+    def warn(self, name: str, message: str) -> None:
+        """Warns of the field `name`, or of this mapping when it does not hold the field."""
+        position, path = self._position_of(name), self.path_of(name)
+        self.problems.append(Problem(file=self.file, position=position, path=path, message=message, is_warning=True))
 
     def refuse_at(self, position: Position, path: str, message: str) -> None:
         """Reports a problem at a place."""
@@ -126,6 +129,10 @@ class Section:
             return node.items
         self.refuse(name, f"must be a list, not {_described(node)}; write `{name}: {example}`")
         return None
+
+    def _position_of(self, name: str) -> Position:
+        entry = self.entries.get(name)
+        return self.position if entry is None else _value_position(entry)
 
     def _value(self, name: str, missing: str | None) -> Node | None:
         entry = self.entries.get(name)

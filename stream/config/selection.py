@@ -4,14 +4,33 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from stream.config.exclusion import ROUTE, merged, read_without
 from stream.config.problems import either, quoted
-from stream.config.sections import NUMBER_CHARACTERS_MAX, Section, not_among
-from stream.config.yaml_positions import List, Node, Scalar, ScalarKind
+from stream.config.sections import Section, not_among
+from stream.config.wanted import can_be_compared, not_comparable, read_texts, read_wanted
+from stream.config.yaml_positions import Scalar
 from stream.core.columns import Kind
-from stream.core.slo.selection import as_text
 from stream.core.slo.spec import SliSignal, Wanted
 
-SELECTION_FIELDS = ("environment", "namespace", "service", "signal", "kinds", "event", "metric", "attributes")
+FIELDS = (
+    "environment",
+    "namespace",
+    "service",
+    "signal",
+    "kinds",
+    "event",
+    "metric",
+    "attributes",
+    "routes",
+    "versions",
+    "without",
+    "exclude",
+    "cohorts",
+)
+"""Fields of a selector that say what counts."""
+
+OTHER_COHORT = "__other__"
+"""Name of the cohort of everything that is in none of the named ones."""
 
 _KINDS = {kind.name.lower(): int(kind) for kind in Kind}
 _REQUESTS = (int(Kind.SERVER), int(Kind.CONSUMER))
@@ -22,7 +41,7 @@ _SIGNALS_MEANT = {
     "event": SliSignal.SPANS,
     "events": SliSignal.SPANS,
 }
-_CHARACTERS_MAX = 255
+_COHORTS_EXAMPLE = "{customer.tier: [gold, silver]}"
 _ATTRIBUTES_EXAMPLE = "{http.route: /checkout}"
 
 
@@ -39,6 +58,9 @@ class Selection:
         event: Name of the log records that count; None for all.
         metric: Name of the metric.
         attributes: Only items with one of the values of each of these count.
+        without: Items with one of the values of any of these do not count.
+        versions: Only these versions of the service count; () for all.
+        cohorts: The attribute whose values are objectives of their own, and these values; () for none.
     """
 
     environment: str
@@ -49,6 +71,9 @@ class Selection:
     event: str | None = None
     metric: str | None = None
     attributes: Wanted = ()
+    without: Wanted = ()
+    versions: tuple[str, ...] = ()
+    cohorts: Wanted = ()
 
 
 def read_selection(selector: Section) -> Selection | None:
@@ -67,10 +92,15 @@ def read_selection(selector: Section) -> Selection | None:
         )
     kinds = _kinds(selector)
     event, metric = _names(selector, signal)
-    attributes: Wanted | None = ()
-    if "attributes" in selector.entries:
-        attributes = read_wanted(selector, "attributes", example=_ATTRIBUTES_EXAMPLE)
-    if environment is None or signal is None or attributes is None or len(selector.problems) > before:
+    attributes = _attributes(selector)
+    without = None if attributes is None else read_without(selector, signal, attributes)
+    versions: tuple[str, ...] | None = ()
+    if "versions" in selector.entries:
+        versions = read_texts(selector, "versions", example='["1.10", "1.11"]', what="a version")
+    cohorts = _cohorts(selector, attributes)
+    if environment is None or signal is None or attributes is None or without is None or versions is None:
+        return None
+    if len(selector.problems) > before:
         return None
     if kinds is None:
         kinds = _REQUESTS if signal is SliSignal.SPANS else ()
@@ -83,7 +113,46 @@ def read_selection(selector: Section) -> Selection | None:
         event=event,
         metric=metric,
         attributes=attributes,
+        without=without,
+        versions=versions,
+        cohorts=cohorts,
     )
+
+
+def _attributes(selector: Section) -> Wanted | None:
+    """Returns the wanted attributes, routes among them, or None after a report."""
+    attributes: Wanted | None = ()
+    if "attributes" in selector.entries:
+        attributes = read_wanted(selector, "attributes", example=_ATTRIBUTES_EXAMPLE)
+    if "routes" not in selector.entries:
+        return attributes
+    routes = read_texts(selector, "routes", example="[/cart, /checkout]", what="a route")
+    if attributes is None or routes is None:
+        return None
+    if any(key == ROUTE for key, _ in attributes):
+        selector.refuse("routes", f"stands beside `attributes: {{{ROUTE}: …}}`, which is the same; remove one of them")
+        return None
+    return merged([attributes, ((ROUTE, routes),)])
+
+
+def _cohorts(selector: Section, attributes: Wanted | None) -> Wanted:
+    """Returns the attribute that makes cohorts with its values; () where there is none or it was refused."""
+    if "cohorts" not in selector.entries:
+        return ()
+    cohorts = read_wanted(selector, "cohorts", example=_COHORTS_EXAMPLE)
+    if cohorts is None:
+        return ()
+    if len(cohorts) > 1:
+        fix = "write one here, and another SLO for the other"
+        selector.refuse("cohorts", f"names {len(cohorts)} attributes; {fix}")
+        return ()
+    ((key, values),) = cohorts
+    if key in dict(attributes or ()):
+        selector.refuse("cohorts", f"divides by {quoted(key)}, which is selected already; remove it from one of them")
+    if OTHER_COHORT in values:
+        fix = "remove it: everything that is in no other cohort becomes it"
+        selector.refuse("cohorts", f"the cohort `{OTHER_COHORT}` is made by itself; {fix}")
+    return cohorts
 
 
 def signal_of(selector: Section) -> SliSignal | None:
@@ -98,91 +167,9 @@ def signal_of(selector: Section) -> SliSignal | None:
 def read_attribute(selector: Section, name: str, missing: str | None, what: str = "a resource attribute") -> str | None:
     """Returns a field that is compared with what telemetry says, or None after a report."""
     text = selector.text(name, missing=missing)
-    if text is not None and not _can_be_compared(text):
-        selector.refuse(name, _not_comparable(text, what))
+    if text is not None and not can_be_compared(text):
+        selector.refuse(name, not_comparable(text, what))
     return text
-
-
-def read_wanted(section: Section, name: str, *, example: str) -> Wanted | None:
-    """Returns the attributes and values in a mapping `name: {key: value}` or `name: {key: [value, …]}`.
-
-    Args:
-        section: The mapping that holds the field.
-        name: The field.
-        example: A value to show in a message.
-
-    Returns:
-        Attributes and the texts of their values, sorted; None after a report.
-    """
-    before = len(section.problems)
-    mapping = section.section(name, None, missing=f"write `{name}: {example}`")
-    if mapping is None:
-        return None
-    if not mapping.entries:
-        section.refuse(name, f"names no attribute; write `{name}: {example}`")
-    wanted: dict[str, tuple[str, ...]] = {}
-    for key, entry in mapping.entries.items():
-        path = mapping.path_of(key)
-        if not _can_be_compared(key):
-            section.refuse_at(entry.key_position, path, _not_comparable(key, "the name of an attribute"))
-        wanted[key] = _values(mapping, entry.value, path)
-    return None if len(section.problems) > before else tuple(sorted(wanted.items()))
-
-
-def _values(section: Section, node: Node, path: str) -> tuple[str, ...]:
-    """Returns the values in a scalar or a list of scalars, sorted."""
-    if not isinstance(node, List):
-        text = _value(section, node, path)
-        return () if text is None else (text,)
-    if not node.items:
-        section.refuse_at(node.position, path, "is an empty list, so nothing would fit; write one value at least")
-    values: set[str] = set()
-    for i, item in enumerate(node.items):
-        at = f"{path}[{i}]"
-        text = _value(section, item, at)
-        if text in values:
-            section.refuse_at(item.position, at, f"{quoted(text)} is given twice; remove one of the two")
-        elif text is not None:
-            values.add(text)
-    return tuple(sorted(values))
-
-
-def _value(section: Section, node: Node, path: str) -> str | None:
-    """Returns a value as attributes are compared: `200` and `"200"` are the same."""
-    if isinstance(node, Scalar) and node.kind is ScalarKind.BOOLEAN:
-        return node.text.lower()
-    if isinstance(node, Scalar) and node.kind is ScalarKind.NUMBER:
-        number = _number_text(node.text)
-        if number is None:
-            fix = f"write at most {NUMBER_CHARACTERS_MAX} characters, or quotes around it"
-            section.refuse_at(node.position, path, f"{quoted(node.text)} is too long or too large a number; {fix}")
-        return number
-    if not isinstance(node, Scalar):
-        message = "must be a value or a list of values; write text, a number, true or false"
-        section.refuse_at(node.position, path, message)
-        return None
-    text = section.text_of(node, path)
-    if text is not None and not _can_be_compared(text):
-        section.refuse_at(node.position, path, _not_comparable(text, "the value of an attribute"))
-    return text
-
-
-def _number_text(text: str) -> str | None:
-    if len(text) > NUMBER_CHARACTERS_MAX:
-        return None
-    if text.lstrip("+-").isdecimal():
-        return as_text(int(text))
-    number = float(text)
-    return None if number in (float("inf"), float("-inf")) else as_text(number)
-
-
-def _can_be_compared(text: str) -> bool:
-    return 0 < len(text) <= _CHARACTERS_MAX and text.isprintable() and text == text.strip()
-
-
-def _not_comparable(text: str, what: str) -> str:
-    fix = f"write 1 to {_CHARACTERS_MAX} printable characters without blanks around them"
-    return f"{quoted(text)} cannot be {what}; {fix}"
 
 
 def _names(selector: Section, signal: SliSignal | None) -> tuple[str | None, str | None]:

@@ -16,8 +16,9 @@ LOCAL_BROKER = "local"
 PREFIX_DEFAULT = "qma."
 LISTEN_DEFAULT = "127.0.0.1:9464"
 
-_VARIABLES = ("QMA_BROKER", "QMA_PREFIX", "QMA_LISTEN")
+_VARIABLES = ("QMA_BROKER", "QMA_PREFIX", "QMA_LISTEN", "QMA_METRICS_SLOTH")
 _MISSPELT_RATIO_MIN = 0.8
+_SWITCH = {"1": True, "0": False}
 _HOST_PORT = re.compile(r"(?:[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\]):([0-9]{1,5})", re.ASCII)
 # Source: org.apache.kafka.common.internals.Topic: legal characters, 249 at most; our names need up to 20.
 _PREFIX = re.compile(r"[A-Za-z0-9._-]{1,200}", re.ASCII)
@@ -31,11 +32,13 @@ class Deployment:
         broker: `local`, or `HOST:PORT[,HOST:PORT…]`.
         prefix: Start of the name of every topic that is ours: one pipeline per tenant or region.
         listen: `HOST:PORT` of `/metrics`, `/healthz` and `/readyz`; loopback unless said otherwise.
+        metrics_sloth: `/metrics` shows the series that Sloth's recording rules would make, too.
     """
 
     broker: str
     prefix: str = PREFIX_DEFAULT
     listen: str = LISTEN_DEFAULT
+    metrics_sloth: bool = False
 
     def __post_init__(self) -> None:
         """Checks the values.
@@ -82,10 +85,14 @@ def read_deployment(environ: Mapping[str, str] | None = None, *, broker: str | N
         raise ConfigError(
             f"no broker is named; pass --broker HOST:PORT (or --broker {LOCAL_BROKER}), or set QMA_BROKER"
         )
+    sloth = values.get("QMA_METRICS_SLOTH", "0")
+    if sloth not in _SWITCH:
+        raise ConfigError(f"QMA_METRICS_SLOTH is {quoted(sloth)}; write 1 for Sloth's series on /metrics, or 0")
     return Deployment(
         broker=named,
         prefix=values.get("QMA_PREFIX", PREFIX_DEFAULT),
         listen=values.get("QMA_LISTEN", LISTEN_DEFAULT),
+        metrics_sloth=_SWITCH[sloth],
     )
 
 

@@ -1,27 +1,20 @@
-"""What the fold puts out: frozen values in one union, and their rendering as CloudEvents 1.0 in structured JSON.
-
-Ids are functions of content, so a consumer that reads uncommitted records can drop repetitions by id.
-"""
+"""What the fold puts out: frozen values in one union. How they are written is in `rendering`."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from typing import Any
+from enum import StrEnum
 
-import orjson
-
-from stream.core.certificate.issuance import ALPHA, Assessment
-from stream.core.certificate.lifecycle import FIXES, CertificateState, Reason, Trigger
-from stream.core.exemplars import Exemplar, Exemplars
-from stream.core.slo.burn_rate import AlertState, BurnRule, duration
-from stream.core.slo.sli import Budget, Sli, bound_to_add
+from stream.core.certificate.issuance import Assessment
+from stream.core.certificate.lifecycle import CertificateState, Reason, Trigger
+from stream.core.exemplars import Exemplars
+from stream.core.slo.alerts import AlertState
+from stream.core.slo.budget_ledger import Entry
+from stream.core.slo.burn_rate import BurnRule
+from stream.core.slo.explanation import AlertReading
+from stream.core.slo.sli import Budget, Sli
 from stream.core.slo.spec import Objective
-from stream.core.units import MINUTE_NS, SECOND_NS
-
-CONTENT_TYPE = "application/cloudevents+json; charset=UTF-8"
-_MILLISECOND_NS = 1_000_000
+from stream.core.statistics.forecast import Forecast
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,6 +34,9 @@ class Context:
 class SliEvent:
     """The indicator of one objective for one closed minute and for the window that ends with it.
 
+    `start_minute` is the first minute of the window, and `end_minute` the one at which it is complete: that after the
+    closed minute where the window rolls, the end of the period where it follows a calendar. `coverage` is the share
+    of the window that lies in closed minutes without a gap. `window_sli` counts slices where the budget does.
     `burn_rates` are those of the alerts' windows, by length in minutes; None without data. `exemplars` are None where
     no event of the minute had a trace id, and in corrections.
     """
@@ -49,6 +45,8 @@ class SliEvent:
     objective: Objective
     minute: int
     revision: int
+    start_minute: int
+    end_minute: int
     minute_sli: Sli
     window_sli: Sli
     coverage: float
@@ -60,30 +58,99 @@ class SliEvent:
     exemplars: Exemplars | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AlertReading:
-    """The figures behind an alert."""
+class HeldBackBy(StrEnum):
+    """What keeps people from being told of an alert."""
 
-    long_burn_rate: float
-    short_burn_rate: float
-    long_sli: Sli
-    short_sli: Sli
-    budget: Budget
-    coverage: float
+    PENDING = "pending"
+    """It has not burned for as long as its rule asks."""
+    NOT_TOLD_BEFORE = "not-told-before"
+    """It ended, and nobody was told that it began, or nobody wants to hear of its end."""
+    INHIBITED = "inhibited"
+    """Another alert of the objective says the same, and more."""
+    MUTED = "muted"
+    """A maintenance window."""
+    DEPLOY = "deploy"
+    """A version appeared a moment ago."""
+    RATE_CAP = "rate-cap"
+    """Enough was told of this service within the hour."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class HeldBack:
+    """Why nobody is told, and the name of what holds it back."""
+
+    by: HeldBackBy
+    name: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertEvent:
-    """A burn-rate alert began or ended. Without a reading it ended because its objective is gone."""
+    """An alert changed, or one that was held back is told now. Without a reading its objective is gone.
+
+    Args:
+        context: Where it was decided.
+        objective: Of which.
+        rule: By which rule.
+        state: The new state; inactive after firing means resolved.
+        minute: The closed minute that it follows from.
+        factor: The burn rate that both windows are compared with; None where there is none.
+        reading: The figures.
+        explanation: Plain sentences.
+        held_back: Why nobody is told; None: people are to be told.
+        began_minute: Since when it has burned without a break.
+        version: The version that most failures are of; '' where there is none.
+        exemplars: Traces of the minute.
+    """
 
     context: Context
     objective: Objective
     rule: BurnRule
     state: AlertState
     minute: int
-    factor: float
+    factor: float | None
     reading: AlertReading | None
     explanation: str
+    held_back: HeldBack | None = None
+    began_minute: int | None = None
+    version: str = ""
+    exemplars: Exemplars | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetEvent:
+    """A line of the budget ledger, or where the budget stands at a full hour (`entry` is None).
+
+    Args:
+        context: Where it was decided.
+        objective: Of which.
+        minute: The closed minute that it follows from.
+        entry: What was entered; an incident is told when it begins and again when it ends.
+        entry_consumed: The share of the whole budget that it took, at mean traffic; None without data.
+        budget: Where the budget stands.
+        coverage: The share of the window that was observed.
+        start_minute: First minute of the window.
+        end_minute: The minute at which it is complete.
+        forecast: When the budget will be used up; None without data, and beside an entry.
+    """
+
+    context: Context
+    objective: Objective
+    minute: int
+    entry: Entry | None
+    entry_consumed: float | None
+    budget: Budget
+    coverage: float
+    start_minute: int
+    end_minute: int
+    forecast: Forecast | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusEvent:
+    """The latest of an objective: its indicator, and its alerts that are not inactive, with since when they burn."""
+
+    sli: SliEvent
+    alerts: tuple[tuple[BurnRule, AlertState, int, bool], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,16 +199,7 @@ class DeadLetter:
     detail: str | None
 
 
-Output = SliEvent | AlertEvent | CertificateEvent | SketchEvent | DeadLetter
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Rendered:
-    """A record for an output topic. `topic` is the suffix after the pipeline's prefix."""
-
-    topic: str
-    key: bytes
-    value: bytes
+Output = SliEvent | AlertEvent | BudgetEvent | StatusEvent | CertificateEvent | SketchEvent | DeadLetter
 
 
 def is_urgent(output: Output) -> bool:
@@ -149,262 +207,3 @@ def is_urgent(output: Output) -> bool:
     if isinstance(output, CertificateEvent):
         return output.before is not output.state
     return isinstance(output, AlertEvent)
-
-
-def certificate_id(service: str, version: str, policy: str, began_minute: int) -> str:
-    """Returns the id of a certificate: the same in every event of its life."""
-    return _digest("certificate", service, version, policy, began_minute)
-
-
-def render(output: Output) -> Rendered:
-    """Returns the record of an output: a CloudEvent in structured JSON."""
-    match output:
-        case SliEvent():
-            return _sli(output)
-        case AlertEvent():
-            return _alert(output)
-        case CertificateEvent():
-            return _certificate(output)
-        case SketchEvent():
-            return _sketch(output)
-        case DeadLetter():
-            return _dead_letter(output)
-
-
-def _sli(event: SliEvent) -> Rendered:
-    o = event.objective
-    window = _digest("sli", o.service, o.name, o.digest, event.minute)
-    minute_end_ns = (event.minute + 1) * MINUTE_NS
-    data = {
-        "id": window,
-        "revision": event.revision,
-        **_objective(o),
-        "minute": _stretch(event.minute_sli, event.minute, 1),
-        "window": {
-            **_stretch(event.window_sli, event.minute + 1 - o.window_minutes, o.window_minutes),
-            "coverage_ratio": event.coverage,
-        },
-        "latency": event.quantiles,
-        "budget": _budget(event.budget),
-        "burn_rates": {duration(minutes): rate for minutes, rate in event.burn_rates},
-        "flags": {
-            "no_data": event.minute_sli.ratio is None,
-            "sampling_unknown": event.window_sli.n_unknown > 0 and not o.sampling_none,
-            "catching_up": event.catching_up,
-            "gap": event.gap,
-            "inexact": event.window_sli.n_unsure > 0,
-        },
-    }
-    if event.exemplars is not None:
-        data["exemplars"] = {
-            "worst": _exemplar(event.exemplars.worst),
-            "newest": _exemplar(event.exemplars.newest),
-        }
-    return _cloud_event(event.context, "sli", "sli.v1", o.service, f"{window}.{event.revision}", minute_end_ns, data)
-
-
-def _exemplar(exemplar: Exemplar) -> dict[str, Any]:
-    return {
-        "trace_id": exemplar.trace_id,
-        "bad": exemplar.bad,
-        "duration_ms": exemplar.duration_ns / _MILLISECOND_NS,
-        "time": _time(exemplar.end_ns),
-    }
-
-
-def _alert(event: AlertEvent) -> Rendered:
-    o = event.objective
-    state = "resolved" if event.state is AlertState.INACTIVE else str(event.state)
-    data = {
-        "alert": _digest("alert", o.service, o.name, o.digest, event.rule.name),
-        "state": state,
-        "severity": event.rule.severity,
-        "rule": event.rule.name,
-        **_objective(o),
-        "factor": event.factor,
-        **_reading(event),
-        "explanation": event.explanation,
-    }
-    identity = _digest("burn-rate", data["alert"], state, event.minute)
-    time_ns = (event.minute + 1) * MINUTE_NS
-    return _cloud_event(event.context, "burn-rate", "burn-rate.v1", o.service, identity, time_ns, data)
-
-
-def _reading(event: AlertEvent) -> dict[str, Any]:
-    if event.reading is None:
-        return {"long": None, "short": None, "budget": None}
-    reading, rule, end = event.reading, event.rule, event.minute + 1
-    return {
-        "long": {
-            "burn_rate": reading.long_burn_rate,
-            **_stretch(reading.long_sli, end - rule.long_minutes, rule.long_minutes),
-        },
-        "short": {
-            "burn_rate": reading.short_burn_rate,
-            **_stretch(reading.short_sli, end - rule.short_minutes, rule.short_minutes),
-        },
-        "budget": {**_budget(reading.budget), "coverage_ratio": reading.coverage},
-    }
-
-
-def _certificate(event: CertificateEvent) -> Rendered:
-    certificate = certificate_id(event.service, event.version, event.policy, event.began_minute)
-    data = {
-        "certificate": certificate,
-        "service": event.service,
-        "version": event.version,
-        "state": event.state,
-        "before": event.before,
-        "trigger": event.trigger,
-        "confidence": 1 - ALPHA,
-        "policy": event.policy,
-        "evidence_since": _time(event.evidence_minute * MINUTE_NS),
-        "evidence_until": _time((event.minute + 1) * MINUTE_NS),
-        "reasons": [{"reason": r, "explanation": _fix(r, event.assessments)} for r in event.reasons],
-        "objectives": [_assessment(a) for a in event.assessments],
-        "issued_at": _time(event.issued_ns),
-        "valid_until": _time(event.expires_ns),
-        "revoked_by": event.revoked_by,
-        "assumptions": [
-            "Requests fail independently with a constant probability.",
-            "Every request of the version reached the source topics, labelled with its version.",
-        ],
-    }
-    identity = _digest("certificate-event", certificate, event.state, event.minute, event.context.offset)
-    return _cloud_event(
-        event.context, "certificate", "certificate.v1", event.service, identity, event.context.now_ns, data
-    )
-
-
-def _fix(reason: Reason, assessments: tuple[Assessment, ...]) -> str:
-    if reason is not Reason.INEXACT:
-        return FIXES[reason]
-    inexact = [a.objective for a in assessments if a.n_unsure and a.objective.duration_lte_ns]
-    return " ".join([FIXES[reason], *(bound_to_add(objective) for objective in inexact)])
-
-
-def _assessment(a: Assessment) -> dict[str, Any]:
-    return {
-        "objective": a.objective.name,
-        "target": a.objective.target,
-        "objective_digest": a.objective.digest,
-        "n": a.n,
-        "n_bad": a.n_bad,
-        "n_unsure": a.n_unsure,
-        "log_e_value": _finite(a.log_e),
-        "log_threshold": a.log_threshold,
-        "decided": a.needs_events == 0,
-        "needs_failure_free_events": a.needs_events,
-        "minutes_until_decidable": a.eta_minutes,
-    }
-
-
-def _sketch(event: SketchEvent) -> Rendered:
-    identity = _digest("sketch", event.service, event.minute)
-    data = {
-        "service": event.service,
-        "start": _time(event.minute * MINUTE_NS),
-        "end": _time((event.minute + 1) * MINUTE_NS),
-        "unit": "s",
-        "centroids": event.centroids,
-    }
-    time_ns = (event.minute + 1) * MINUTE_NS
-    return _cloud_event(event.context, "sli", "sketch.v1", event.service, identity, time_ns, data)
-
-
-def _dead_letter(event: DeadLetter) -> Rendered:
-    position = f"{event.topic}/{event.partition}/{event.offset}"
-    identity = _digest(
-        "dead-letter", event.topic_id, event.partition, event.offset, event.reason, event.context.partition
-    )
-    data = {
-        "position": position,
-        "topic": event.topic,
-        "topic_id": event.topic_id,
-        "partition": event.partition,
-        "offset": event.offset,
-        "reason": event.reason,
-        "items": event.items,
-        "sha256": event.digest.hex() if event.digest is not None else None,
-        "detail": event.detail,
-    }
-    return _cloud_event(event.context, "deadletter", "dead-letter.v1", position, identity, event.context.now_ns, data)
-
-
-def _cloud_event(
-    context: Context, topic: str, kind: str, subject: str, identity: str, time_ns: int, data: dict[str, Any]
-) -> Rendered:
-    """Source: CloudEvents 1.0, JSON event format; Kafka protocol binding, structured mode."""
-    name, version = kind.rsplit(".", 1)
-    event = {
-        "specversion": "1.0",
-        "id": identity,
-        "source": f"/qma/{context.pipeline}/{context.generation}",
-        "type": f"qma.{name}.{version}",
-        "subject": subject,
-        "time": _time(time_ns),
-        "datacontenttype": "application/json",
-        "data": {
-            **data,
-            "log": {
-                "partition": context.partition,
-                "offset": context.offset,
-                "now": _time(context.now_ns),
-                "frontier": _time(context.frontier_ns),
-                "config_version": context.config_version,
-            },
-        },
-    }
-    return Rendered(topic=topic, key=subject.encode(), value=orjson.dumps(event))
-
-
-def _objective(o: Objective) -> dict[str, Any]:
-    return {
-        "service": o.service,
-        "objective": o.name,
-        "objective_digest": o.digest,
-        "target": o.target,
-    }
-
-
-def _stretch(s: Sli, start_minute: int, length_minutes: int) -> dict[str, Any]:
-    return {
-        "start": _time(start_minute * MINUTE_NS),
-        "end": _time((start_minute + length_minutes) * MINUTE_NS),
-        "n": s.n,
-        "n_unknown": s.n_unknown,
-        "good": s.good,
-        "total": s.total,
-        "ratio": s.ratio,
-        "interval_95": s.interval,
-        "n_unsure": s.n_unsure,
-        "ratio_upper": s.ratio_upper,
-    }
-
-
-def _budget(b: Budget) -> dict[str, Any]:
-    return {
-        "consumed_ratio": b.consumed_ratio,
-        "remaining_min_ratio": b.remaining_min_ratio,
-        "remaining_max_ratio": b.remaining_max_ratio,
-    }
-
-
-def _digest(*parts: object) -> str:
-    """Returns 32 hex digits of a hash over the parts, separated so that no two lists of parts collide."""
-    body = orjson.dumps([str(part) for part in parts])
-    return hashlib.sha256(body).hexdigest()[:32]
-
-
-def _finite(value: float) -> float | None:
-    """JSON has no infinities: an e-value of zero has no logarithm and is written as null."""
-    return value if abs(value) != float("inf") else None
-
-
-def _time(time_ns: int | None) -> str | None:
-    """Returns RFC 3339 in UTC with milliseconds."""
-    if time_ns is None:
-        return None
-    seconds, rest = divmod(time_ns, SECOND_NS)
-    moment = datetime.fromtimestamp(seconds, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"

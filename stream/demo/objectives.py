@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from importlib import resources
 from pathlib import Path
 
 from stream.config.bundle import make_bundle
-from stream.config.openslo import load_objectives
+from stream.config.openslo import load_configuration
 from stream.core.slo.spec import Bundle, Settings, Source
 from stream.core.units import MINUTE_NS
 from stream.demo.workload import Topics
@@ -45,8 +46,9 @@ def demo_bundle(files: list[Path], topics: Topics, *, pipeline: str, generation:
     Raises:
         ConfigError: A file is not valid.
     """
+    configuration = load_configuration(files, now_ns=time.time_ns())
     return make_bundle(
-        load_objectives(files),
+        configuration.objectives,
         previous=None,
         pipeline=pipeline,
         generation=generation,
@@ -61,4 +63,7 @@ def demo_bundle(files: list[Path], topics: Topics, *, pipeline: str, generation:
             catching_up_after_ns=max(2 * MINUTE_NS, round(CATCHING_UP_AFTER_S * speed * 1e9)),
             duplicate_minutes=max(DUPLICATE_MINUTES, round(DUPLICATE_MINUTES * speed)),
         ),
+        calendars=configuration.calendars,
+        adjustments=configuration.adjustments,
+        mutes=configuration.mutes,
     )

@@ -18,6 +18,7 @@ from stream.ingest.loop import IngestLoop, IngestOptions
 from stream.ingest.routing import Router
 from stream.ingest.shuffle import Hook, IngestStats, ShuffleLog
 from stream.ingest.sources import Assignment, Sources
+from stream.kafka.buffers import keep_freed_memory
 from stream.kafka.clients import (
     Consumer,
     KafkaError,
@@ -150,6 +151,7 @@ def serve(
         ConfigError: The operator must fix something; a restart would not help.
         IncompatibleError: Likewise.
     """
+    keep_freed_memory()
     gc.freeze()  # what the imports made is never garbage; no need to look at it again
     gc.set_threshold(_GC_ALLOCATIONS, 20, 20)  # a fetch makes an object a message, none of them in a cycle
     try:

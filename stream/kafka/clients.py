@@ -112,6 +112,11 @@ TRANSACTION_TIMEOUT_MS = 20_000
 """After this the broker aborts what a dead process left open; until then it holds read_committed readers
 up."""
 
+_FETCH_MIN_BYTES = 1 << 20
+_FETCH_WAIT_MS = 200
+"""A broker holds a fetch of the ingest back until it has so many bytes, or for so long: a cycle collects for half a
+second anyhow, and messages that are fetched and decoded one by one cost up to twice the processor time."""
+
 _PROBE_S = 1.5
 _GRACE_S = 0.1
 _START_S = 30.0
@@ -237,6 +242,8 @@ async def ingest_consumer(
         metadata_max_age_ms=5_000,
         max_partition_fetch_bytes=4 << 20,
         fetch_max_bytes=32 << 20,
+        fetch_min_bytes=_FETCH_MIN_BYTES,
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
     )
     with batches.stepping_over(Guard(batch_bytes_max=batch_bytes_max)):
         consumer = await _started(consumer, bootstrap)
@@ -249,10 +256,9 @@ async def ingest_consumer(
 async def ingest_producer(bootstrap: str) -> Producer:
     """Returns a started idempotent producer for the shuffle log: acks=all, nothing repeated within a destination.
 
-    It does not compress: rows leave at 53 bytes each and the whole way out and in has 0.3 µs a row, of which
-    zstd (level 3, the only one aiokafka offers) alone would take 0.8 to make them four times smaller. Whoever
-    pays for disk or network rather than for processors sets `compression.type=zstd` on the topic: then the
-    broker does it.
+    It compresses with snappy: rows become five times smaller for 0.06 µs each, and what both halves then need not copy,
+    send, receive and checksum costs more than that. zstd (level 3, the only one aiokafka offers) makes them seven times
+    smaller for 0.2 µs.
 
     Raises:
         UnavailableError: No broker answered.
@@ -261,6 +267,7 @@ async def ingest_producer(bootstrap: str) -> Producer:
         bootstrap_servers=await reachable(bootstrap),
         acks="all",
         enable_idempotence=True,
+        compression_type="snappy",
         max_request_size=MAX_REQUEST_BYTES,
         max_batch_size=MAX_BATCH_BYTES,
         request_timeout_ms=10_000,

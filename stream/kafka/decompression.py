@@ -129,19 +129,26 @@ def snappy_decode(payload: Payload) -> bytes:
     data = memoryview(payload)
     if not data.nbytes:
         return b""
+    limit = _LIMIT.get()
+    scratch, size = memoryview(_scratch(limit)), 0
     try:
         # No raw block begins like this: it would say 10,626 bytes and copy from before its beginning.
-        if data[: len(_XERIAL_MAGIC)] == _XERIAL_MAGIC:
-            return b"".join(_xerial_blocks(data))
-        return _snappy_block(data, _LIMIT.get())
+        is_framed = data[: len(_XERIAL_MAGIC)] == _XERIAL_MAGIC
+        for block in _xerial_blocks(data) if is_framed else (data,):
+            # What is written beyond or below the declared size is an error of the block.
+            if cramjam.snappy.decompress_raw_len(block) > limit - size:
+                raise BatchTooLarge(limit)
+            size += cramjam.snappy.decompress_raw_into(block, scratch[size:])
     except (cramjam.DecompressionError, struct.error) as error:
         raise MalformedBatch(f"snappy: {error}") from error
+    return scratch[:size].tobytes()
 
 
-def _xerial_blocks(data: memoryview) -> Iterator[bytes]:
-    left, at = _LIMIT.get(), 0
+def _xerial_blocks(data: memoryview) -> Iterator[memoryview]:
+    """Yields the blocks of xerial's streams, which may follow each other, as they are compressed."""
+    at = 0
     while at < data.nbytes:
-        if data[at : at + len(_XERIAL_MAGIC)] == _XERIAL_MAGIC:  # streams may follow each other
+        if data[at : at + len(_XERIAL_MAGIC)] == _XERIAL_MAGIC:
             _version, compatible = struct.unpack_from(">ii", data, at + len(_XERIAL_MAGIC))
             if compatible > _XERIAL_COMPATIBLE:
                 raise MalformedBatch(f"snappy: xerial framing {compatible} is unknown")
@@ -151,17 +158,8 @@ def _xerial_blocks(data: memoryview) -> Iterator[bytes]:
         at += 4
         if not 0 <= size <= data.nbytes - at:
             raise MalformedBatch("snappy: a block is cut off")
-        block = _snappy_block(data[at : at + size], left)
-        left -= len(block)
+        yield data[at : at + size]
         at += size
-        yield block
-
-
-def _snappy_block(data: memoryview, limit: int) -> bytes:
-    # The declared size is what is allocated; what is written beyond or below it is an error of the block.
-    if cramjam.snappy.decompress_raw_len(data) > limit:
-        raise BatchTooLarge(_LIMIT.get())
-    return bytes(cramjam.snappy.decompress_raw(data))
 
 
 def _into_scratch(codec: str, decompress_into: Callable[[Any, Any], int], payload: Payload) -> bytes:

@@ -110,7 +110,7 @@ def pipeline_topics(
             config={**safe, **config},
         )
 
-    outputs = [ours(name, partitions, _kept(30)) for name in ("sli", "burn-rate", "certificate")]
+    outputs = [ours(name, partitions, _kept(30)) for name in ("sli", "burn-rate", "budget", "certificate")]
     return [
         *(
             TopicSpec(
@@ -130,6 +130,7 @@ def pipeline_topics(
         ),
         ours("state", partitions, {**_compacted(segment_ms=10 * _MINUTE_MS), **_LARGE}),
         *outputs,
+        ours("status", partitions, _compacted(segment_ms=60 * _MINUTE_MS)),
         ours("deadletter", partitions, _kept(7)),
     ]
 

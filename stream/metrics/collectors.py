@@ -14,11 +14,11 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from stream.core.certificate.lifecycle import CertificateState
 from stream.core.engine import Engine
-from stream.core.events import SliEvent
-from stream.core.slo.burn_rate import AlertState, duration, rules_for
 from stream.core.units import SECOND_NS
+from stream.metrics import objectives
+from stream.metrics import sloth as sloth_series
+from stream.metrics.rendering import RenderedSection
 
 
 class StateView(Protocol):
@@ -57,17 +57,23 @@ class IngestView(Protocol):
 
 
 class StateCollector(Collector):
-    """Objectives, certificates, ledger and progress of the partitions of a state worker."""
+    """Objectives, certificates, ledger and progress of the partitions of a state worker.
 
-    def __init__(self, view: StateView) -> None:
+    Args:
+        view: The worker.
+        sloth: Whether the series of Sloth are shown, too.
+    """
+
+    def __init__(self, view: StateView, *, sloth: bool = False) -> None:
         self._view = view
+        shown = (*objectives.SECTIONS, *(sloth_series.SECTIONS if sloth else ()))
+        self._sections = [RenderedSection(section) for section in shown]
 
     def collect(self) -> Iterator[Metric]:
         """Yields every family; series are ordered by partition."""
         engines = [engine for _, engine in sorted(self._view.engines.items())]
-        yield from _objectives([event for engine in engines for event in engine.latest.values()])
-        yield _alerts(engines)
-        yield _certificates(engines)
+        for section in self._sections:
+            yield from section.families(engines)
         yield from _ledger(engines)
         yield from self._progress(engines)
 
@@ -157,74 +163,6 @@ def _by_partition(name: str, text: str, values: Mapping[int, float]) -> Metric:
     family = GaugeMetricFamily(name, text, labels=["log_partition"])
     for partition, value in sorted(values.items()):
         family.add_metric([str(partition)], value)
-    return family
-
-
-_SLO = ["service", "objective"]
-
-
-def _objectives(events: list[SliEvent]) -> Iterator[Metric]:
-    target = GaugeMetricFamily("qma_objective_target_ratio", "The objective's target.", labels=_SLO)
-    ratio = GaugeMetricFamily(
-        "qma_sli_ratio", "Good ÷ total; absent without data: no data is not good data.", labels=[*_SLO, "window"]
-    )
-    events_total = GaugeMetricFamily(
-        "qma_sli_events", "Events received in the window, unweighted.", labels=[*_SLO, "window"]
-    )
-    coverage = GaugeMetricFamily(
-        "qma_window_coverage_ratio", "Share of the window's minutes that were read whole.", labels=_SLO
-    )
-    budget = GaugeMetricFamily(
-        "qma_error_budget_remaining_ratio",
-        "Error budget left, as bounds; they are equal once the window is covered.",
-        labels=[*_SLO, "bound"],
-    )
-    burn = GaugeMetricFamily(
-        "qma_burn_rate", "Error ratio ÷ (1 − target); absent without data.", labels=[*_SLO, "window"]
-    )
-    for event in sorted(events, key=lambda e: (e.objective.service, e.objective.name)):
-        slo = [event.objective.service, event.objective.name]
-        target.add_metric(slo, float(event.objective.target_ratio))
-        for window, sli in (("1m", event.minute_sli), (duration(event.objective.window_minutes), event.window_sli)):
-            events_total.add_metric([*slo, window], sli.n)
-            if sli.ratio is not None:
-                ratio.add_metric([*slo, window], sli.ratio)
-        coverage.add_metric(slo, event.coverage)
-        for bound, left in (("min", event.budget.remaining_min_ratio), ("max", event.budget.remaining_max_ratio)):
-            if left is not None:
-                budget.add_metric([*slo, bound], left)
-        for minutes, rate in event.burn_rates:
-            if rate is not None:
-                burn.add_metric([*slo, duration(minutes)], rate)
-    yield from (target, ratio, events_total, coverage, budget, burn)
-
-
-def _alerts(engines: Iterable[Engine]) -> Metric:
-    family = GaugeMetricFamily(
-        "qma_alert_firing", "1 while a burn-rate alert fires, else 0.", labels=[*_SLO, "severity", "rule"]
-    )
-    for engine in engines:
-        for key, service in sorted(engine.services.items()):
-            for objective in service.objectives:
-                alerts = service.states[objective.digest].alerts
-                for rule in rules_for(objective.window_minutes):
-                    firing = alerts.get(rule.name) is AlertState.FIRING
-                    family.add_metric([key, objective.name, rule.severity, rule.name], float(firing))
-    return family
-
-
-def _certificates(engines: Iterable[Engine]) -> Metric:
-    family = GaugeMetricFamily(
-        "qma_certificate_state",
-        "1 for the state that the newest certificate of a version is in, else 0.",
-        labels=["service", "version", "state"],
-    )
-    for engine in engines:
-        for key, service in sorted(engine.services.items()):
-            newest = {c.version: c for c in sorted(service.certificates.values(), key=lambda c: c.began_minute)}
-            for version, certificate in sorted(newest.items()):
-                for state in CertificateState:
-                    family.add_metric([key, version, state], float(certificate.state is state))
     return family
 
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 
 from aiohttp import web
 from prometheus_client import CollectorRegistry
-from prometheus_client.exposition import choose_encoder
+from prometheus_client.exposition import gzip_accepted
 
 from stream.core.errors import ConfigError
+from stream.metrics.exposition import exposition
 
 _INDEX = "qma: /metrics for Prometheus, /healthz (alive), /readyz (working)\n"
 
@@ -49,8 +50,13 @@ async def serve(listen: str, registry: CollectorRegistry, probe: Probe) -> None:
 
 def _application(registry: CollectorRegistry, probe: Probe) -> web.Application:
     async def metrics(request: web.Request) -> web.Response:
-        encode, content_type = choose_encoder(request.headers.get("Accept", ""))
-        return web.Response(body=encode(registry), headers={"Content-Type": content_type})
+        shown = exposition(registry, request.headers.get("Accept", ""))
+        headers = {"Content-Type": shown.content_type}
+        if not gzip_accepted(request.headers.get("Accept-Encoding", "")):
+            return web.Response(body=shown.plain(), headers=headers)
+        # Megabytes are compressed beside the loop: zlib lets go of the interpreter meanwhile.
+        body = await asyncio.to_thread(shown.gzipped)
+        return web.Response(body=body, headers={**headers, "Content-Encoding": "gzip"})
 
     async def index(_: web.Request) -> web.Response:
         return web.Response(text=_INDEX)

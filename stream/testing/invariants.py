@@ -13,7 +13,7 @@ from stream.core.cells import Column
 from stream.core.engine import Engine
 from stream.core.engine.ledger import balance
 from stream.core.engine.state import SERIES
-from stream.core.events import render
+from stream.core.rendering import render
 from stream.core.units import SECOND_NS
 from stream.testing.log import Kafka, Partition, Place
 from stream.testing.processes import CLAIM_KEY, SHUFFLE, SOURCE, STATE, latest

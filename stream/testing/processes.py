@@ -14,7 +14,8 @@ from typing import Protocol
 import numpy as np
 
 from stream.core.engine import Engine
-from stream.core.events import Output, render
+from stream.core.events import Output
+from stream.core.rendering import render
 from stream.core.slo.spec import Bundle
 from stream.testing.log import CommitRejected, Delivery, Entry, Group, Kafka, Place, Producer
 from stream.testing.routing import Batch, Reading, ReadSession, RoutingOf

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from stream.core.engine import Engine
 from stream.core.errors import IncompatibleError, StreamError
-from stream.core.events import CONTENT_TYPE, Output, is_urgent, render
+from stream.core.events import Output, is_urgent
+from stream.core.rendering import CONTENT_TYPE, render
 from stream.kafka.state_store import OutputRecord, StateStore
 from stream.worker.options import StateOptions
 from stream.worker.status import StateStatus

@@ -20,6 +20,7 @@ SECTIONS: Mapping[str, Callable[[Asked], Group | None]] = {
     "memory": sections.memory,
     "peers": sections.peers,
     "series": sections.series,
+    "windows": sections.windows,
     "broker": sections.broker,
 }
 """In the order of a whole run. `peers` is `memory` with more of them, `stages` the same way of ours, stage by stage."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.bench import decoding, end_to_end, in_memory, product
 from tests.bench import series as growth
+from tests.bench import windows as window_sums
 from tests.bench.in_memory import InMemory
 from tests.bench.peers import NAIVE, PEERS, is_installed
 from tests.bench.tables import Line, print_table
@@ -21,6 +22,7 @@ _BEYOND = (product.COLLECT, product.ROUTE, product.ENCODE, product.FOLD, product
 _MEMORY_RATE, _MEMORY_RATIO = 500_000, 15.0
 _BROKER_RATE, _BROKER_RATIO = 300_000, 10.0
 _SERIES_RATIO = 1.3
+_EVALUATION_MS, _PAIRS_GB = 50.0, 3.0
 _BROKER_PEERS = {"faust": "plain Faust agent", "quixstreams": "quixstreams"}
 
 
@@ -135,6 +137,35 @@ def series(asked: Asked) -> None:
     print_table(title, "CPU µs/span", lines, most=True)
     for name in found[0].stages_us:
         print(f"  {name:34} " + " ".join(f"{one.stages_us[name]:>8.3f}" for one in found))
+
+
+def windows(asked: Asked) -> None:
+    """Measures the window sums and burn rates of an evaluation, and the memory of what they are summed from."""
+    found = window_sums.measure(4 * asked.runs)
+    line = Line(
+        name=f"{window_sums.PAIRS:,} pairs × {len(window_sums.LENGTHS)} windows, sampled",
+        measured=found.moved_s * 1e3,
+        target=_EVALUATION_MS,
+        ratio=found.moved_s / found.summed_s,
+        against=f"summed from the rings anew: {found.summed_s * 1e3:,.1f}",
+    )
+    title = f"window sums and burn rates at an evaluation, one core, median of {4 * asked.runs}"
+    print_table(title, "CPU ms", [line], most=True)
+    lines = []
+    for columns, name in ((window_sums.PLAIN, "not sampled"), (window_sums.SAMPLED, "sampled")):
+        sizes = window_sums.memory(columns)
+        lines += [
+            Line(
+                name=f"{one.pairs:,} pairs, {name}",
+                measured=one.bytes / 1e9,
+                target=_PAIRS_GB if one.pairs == window_sums.PAIRS else None,
+                ratio=one.bytes / sizes[0].bytes,
+                target_ratio=1.1 * one.pairs / sizes[0].pairs,
+                against=f"{sizes[0].pairs:,} pairs; {one.bytes / one.pairs / 1e3:,.0f} kB a pair",
+            )
+            for one in sizes
+        ]
+    print_table("memory of full rings, a pair with its all-versions series and one version's", "GB", lines, most=True)
 
 
 def broker(asked: Asked) -> Group:

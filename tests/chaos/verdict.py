@@ -12,7 +12,7 @@ import orjson
 from stream.core.cells import Column
 from stream.core.engine import Balance, Engine, balance
 from stream.core.engine.state import SERIES, VERSIONS
-from stream.core.events import render
+from stream.core.rendering import render
 from stream.kafka.clients import ConsumerRecord, TopicPartition
 from stream.kafka.state_store import CLAIM_KEY
 from tests.chaos.reader import Tail, read_all

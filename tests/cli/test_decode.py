@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import gzip
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
 
 from stream.cli import main
 from stream.config import exit_codes
@@ -280,3 +283,44 @@ def test_messages_of_a_topic(qma: Qma):
     assert json.loads(out)["messages"] == 2
     code, _, err = qma("decode", "--signal", "events", "--topic", "no.such.topic")
     assert (code, "no topic no.such.topic" in err) == (exit_codes.CONFIG, True)
+
+
+async def send_batch(qma: Qma, values: Sequence[bytes]) -> None:
+    """Appends the values to the first partition of the source, as one batch."""
+    producer = AIOKafkaProducer(
+        bootstrap_servers=qma.broker, compression_type="zstd", max_batch_size=64 << 20, max_request_size=64 << 20
+    )
+    await producer.start()
+    try:
+        batch = producer.create_batch()
+        for value in values:
+            assert batch.append(key=None, value=value, timestamp=1_790_000_000_000) is not None
+        await (await producer.send_batch(batch, qma.source, partition=0))
+    finally:
+        await producer.stop()
+
+
+@pytest.mark.kafka
+def test_a_batch_that_inflates_beyond_the_limit_is_stepped_over(qma: Qma):
+    qma.create()
+    before, behind = (
+        [json.dumps({"service": name, "time": "2026-01-02T03:04:05Z"}).encode()] * 2 for name in ("a", "b")
+    )
+    for values in (before, [bytes(12 << 20)] * 3, behind):
+        asyncio.run(send_batch(qma, values))
+    code, out, err = qma("decode", "--signal", "events", "--topic", qma.source)
+    assert code == 0, err
+    shown = [json.loads(line) for line in out.splitlines()]
+    assert [line.get("service") or line["refused"] for line in shown] == [
+        *["unknown/-/a"] * 2,
+        "too_large",
+        *["unknown/-/b"] * 2,
+    ]
+    assert (shown[2]["at"], shown[2]["items"]) == (f"{qma.source}/0@2", 3)
+    assert f"{qma.source}/0@2: rejected as too_large: batch of 3 messages at offsets 2 to 4" in err
+    code, out, err = qma("decode", "--signal", "events", "--topic", qma.source, "--summary")
+    totals = json.loads(out)
+    assert (code, totals["messages"], totals["rows"], totals["rejected"]) == (0, 7, 4, {"too_large": 3})
+    assert "rejected as too_large" in err
+    _, out, _ = qma("decode", "--signal", "events", "--topic", qma.source, "--summary", "--max", "3")
+    assert json.loads(out)["messages"] == 5, "a batch that cannot be read is not cut"

@@ -9,7 +9,7 @@ import orjson
 import pytest
 
 from stream.cli.tail import line
-from stream.core.events import Rendered, render
+from stream.core.rendering import Rendered, render
 from tests.core.engine.log_writer import run
 from tests.core.engine.scenarios import BAD, GOOD, rich_log
 

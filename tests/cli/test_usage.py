@@ -156,10 +156,10 @@ def test_a_file_that_does_not_exist_is_78_and_named(capsys: pytest.CaptureFixtur
 def test_an_error_that_nobody_expected_is_70_and_asks_for_a_report(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise ZeroDivisionError
 
-    monkeypatch.setattr("stream.cli.apply.load_objectives", broken)
+    monkeypatch.setattr("stream.cli.apply.read_configuration", broken)
 
     assert main(["apply", "--dry-run", OBJECTIVES[0]]) == 70
 

@@ -10,6 +10,8 @@ import pytest
 from stream.config.bundle import make_bundle
 from stream.config.sources import source_text
 from stream.core.errors import ConfigError
+from stream.core.slo.calendar import Calendar
+from stream.core.slo.declared import Adjustment, Mute
 from stream.core.slo.spec import Bundle, Objective, Settings, SliSignal, Source, decode_bundle
 
 SOURCES = (Source(topic="otlp_spans", encoding="otlp_proto"), Source(topic="telemetry.events", encoding="flat"))
@@ -76,6 +78,23 @@ def test_the_order_of_objectives_does_not_change_the_bytes_and_they_survive_the_
     assert made.encode() == bundle(FAST, GOOD).encode()
     assert decode_bundle(made.encode()) == made
     assert since(bundle(GOOD, FAST, previous=(3, decode_bundle(made.encode())))) == {"fast": 3, "good": 3}
+
+
+def test_calendars_adjustments_and_mutes_are_carried_and_survive_the_topic() -> None:
+    month = Calendar(name="1M@2026-01-01T00:00:00 UTC", boundaries=(29453760, 29498400))
+    declared: dict[str, Any] = {
+        "calendars": (month,),
+        "adjustments": (Adjustment(name="move", objectives=("good",), start_minute=5, end_minute=9, reason="x"),),
+        "mutes": (Mute(name="move", services=(), start_minute=5, end_minute=9, reason="x"),),
+    }
+    made = bundle(replace(GOOD, calendar=month.name), **declared)
+    assert (made.calendars, made.adjustments, made.mutes) == tuple(declared.values())
+    assert decode_bundle(made.encode()) == made
+
+
+def test_a_declaration_changes_no_history() -> None:
+    declared = (Adjustment(name="move", objectives=("good",), start_minute=5, end_minute=9),)
+    assert since(bundle(GOOD, previous=(7, bundle(GOOD)), adjustments=declared)) == {"good": 7}
 
 
 @pytest.mark.parametrize(

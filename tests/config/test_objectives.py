@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from stream.config.alert_policies import AlertDocuments
+from stream.config.annotations import Annotations
 from stream.config.objectives import Slo, read_objectives
 from stream.config.problems import Problem
 from stream.config.sections import open_section
@@ -12,8 +14,9 @@ from stream.config.selector import Indicator
 from stream.config.yaml_positions import read_documents
 from stream.core.slo.spec import Objective
 
+NOW_NS = 1_795_000_000 * 10**9
 SELECTION = Selection(environment="production", namespace=None, service=None, kinds=(2,))
-RATIO = Indicator(selection=SELECTION, is_threshold=False)
+RATIO = Indicator(selection=SELECTION)
 
 
 def read(objectives: str, *, duration: str = "30d") -> tuple[list[Objective], list[Problem]]:
@@ -26,7 +29,8 @@ objectives: {objectives}
     (node,) = read_documents("f", text.encode()).nodes
     section = open_section(node, "f", "spec", None, problems)
     assert section is not None
-    return read_objectives(Slo(name="slo", sampling_none=False, indicator=RATIO, spec=section)), problems
+    slo = Slo(name="slo", annotations=Annotations(), indicator=RATIO, indicator_name=None, spec=section)
+    return [one.objective for one in read_objectives(slo, AlertDocuments(), NOW_NS)], problems
 
 
 @pytest.mark.parametrize(

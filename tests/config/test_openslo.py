@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tempfile
+from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from stream.config.openslo import load_objectives
+from stream.config.exclusion import DEFAULT_WITHOUT
+from stream.config.openslo import load_configuration
 from stream.config.yaml_positions import List, Map, Node, ScalarKind, read_documents
 from stream.core.columns import Kind
 from stream.core.errors import ConfigError
@@ -23,6 +25,7 @@ from stream.core.slo.spec import Objective, SliSignal
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
 DEPLOYED = sorted((ROOT / "deploy/slo").glob("*.yaml"))
+EXAMPLES = sorted((ROOT / "schemas/config/examples").iterdir())
 GOOD = sorted((HERE / "good").iterdir())
 BAD = sorted((HERE / "bad").glob("*.yaml"))
 SMALLEST = (HERE / "good/smallest.yaml").read_text()
@@ -32,9 +35,22 @@ WORKER: dict[str, Any] = {
     "window_minutes": 40320,
     "kinds": (Kind.CONSUMER,),
     "duration_lte_ns": 1_500_000_000,
+    "without": DEFAULT_WITHOUT,
 }
 HOUR: dict[str, Any] = {"service": "prod/-/checkout", "target": "0.9", "window_minutes": 60}
-SHARED: dict[str, Any] = {"kinds": (Kind.INTERNAL, Kind.SERVER, Kind.CONSUMER), "duration_lte_ns": 250_000_000}
+SHARED: dict[str, Any] = {
+    "kinds": (Kind.INTERNAL, Kind.SERVER, Kind.CONSUMER),
+    "duration_lte_ns": 250_000_000,
+    "without": DEFAULT_WITHOUT,
+}
+
+
+NOW_NS = 1_795_000_000 * 10**9
+"""November 2026."""
+
+
+def load_objectives(paths: Sequence[Path]) -> list[Objective]:
+    return list(load_configuration(paths, now_ns=NOW_NS).objectives)
 
 
 def errors_of(*paths: Path) -> list[str]:
@@ -70,6 +86,7 @@ def plain(node: Node) -> Any:
                     target="0.999",
                     window_minutes=43200,
                     sampling_none=True,
+                    without=DEFAULT_WITHOUT,
                 )
             ],
         ),
@@ -84,6 +101,7 @@ def plain(node: Node) -> Any:
                     kinds=(Kind.SERVER,),
                     duration_lte_ns=200_000_000,
                     sampling_none=True,
+                    without=DEFAULT_WITHOUT,
                 )
             ],
         ),
@@ -133,7 +151,15 @@ def plain(node: Node) -> Any:
         ),
         (
             "tests/config/good/smallest.yaml",
-            [Objective(service="production/-/checkout", name="smallest", target="0.5", window_minutes=60)],
+            [
+                Objective(
+                    service="production/-/checkout",
+                    name="smallest",
+                    target="0.5",
+                    window_minutes=60,
+                    without=DEFAULT_WITHOUT,
+                )
+            ],
         ),
         (
             "tests/config/good/shared_sli.yaml",
@@ -203,6 +229,7 @@ def plain(node: Node) -> Any:
                     window_minutes=40320,
                     kinds=(Kind.CLIENT,),
                     duration_lte_ns=123_456_789,
+                    without=DEFAULT_WITHOUT,
                 )
             ],
         ),
@@ -240,7 +267,7 @@ def test_every_message_says_how_to_fix_it(path: Path) -> None:
 
 def test_all_errors_of_all_files_are_reported_at_once_in_order(tmp_path: Path) -> None:
     first, second = tmp_path / "b.yaml", tmp_path / "a.yaml"
-    wrong = SMALLEST.replace("target: .50", "target: 99.9").replace("1h", "5m").replace("Occurrences", "Timeslices")
+    wrong = SMALLEST.replace("target: .50", "target: 99.9").replace("1h", "5m").replace("Occurrences", "Events")
     first.write_text(wrong.replace("kind: SLO", "kind: SLO\nowner: me"))
     second.write_text("kind: SLO\n\tx: 1\n")
     found = [line.removeprefix(f"{tmp_path}/").split(": ")[:2] for line in errors_of(first, second)]
@@ -377,7 +404,7 @@ def schema() -> Draft202012Validator:
     return Draft202012Validator(body)
 
 
-@pytest.mark.parametrize("path", [*DEPLOYED, *GOOD], ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", [*DEPLOYED, *EXAMPLES, *GOOD], ids=lambda path: path.stem)
 def test_every_valid_example_validates_against_the_schema(path: Path, schema: Draft202012Validator) -> None:
     for node in read_documents(str(path), path.read_bytes()).nodes:
         assert [error.message for error in schema.iter_errors(plain(node))] == []
@@ -385,27 +412,55 @@ def test_every_valid_example_validates_against_the_schema(path: Path, schema: Dr
 
 # What needs two documents, two places in one, or exact arithmetic with units.
 BEYOND_THE_SCHEMA = {
-    "annotation_on_an_indicator",
-    "annotation_on_an_sli",
+    "adjustment_ends_before",
+    "adjustment_indicator_unknown",
+    "adjustment_no_day",
+    "adjustment_service_unknown",
+    "alert_condition_unknown",
+    "alert_lookback_longer_than_the_window",
+    "alert_lookback_not_kept",
+    "alert_policies_disagree",
+    "alert_policy_twice",
+    "alert_policy_unknown",
+    "alert_short_window_longer",
+    "alert_target_unknown",
     "attributes_value_too_large",
     "attributes_value_twice",
+    "calendar_zone_unknown",
+    "cohorts_other",
+    "cohorts_selected_already",
     "data_source_unknown",
     "duration_finer_than_ns",
     "duration_zero",
+    "empty_slice_of_occurrences",
+    "good_metric_of_other_routes",
+    "good_metric_with_a_rule",
     "indicator_ref_misspelt",
     "indicator_ref_unknown",
+    "maintenance_service_unknown",
+    "maintenance_too_long",
     "names_twice_in_file",
     "no_slo",
     "objective_names_twice",
+    "op_lt_of_histograms",
+    "routes_and_attribute",
+    "time_slice_target_too_fine",
+    "time_slice_window_does_not_divide_the_window",
     "total_differs",
     "total_differs_in_attributes",
+    "total_differs_in_cohorts",
     "total_differs_in_default_signal",
+    "total_differs_in_exclude",
     "total_differs_in_kinds",
     "total_differs_in_metric",
+    "total_differs_in_routes",
     "total_differs_in_service",
     "total_differs_in_signal",
+    "total_differs_in_versions",
+    "value_too_long",
     "window_too_long",
     "window_too_short",
+    "without_what_is_wanted",
 }
 
 

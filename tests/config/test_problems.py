@@ -6,7 +6,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from stream.config.problems import Position, Problem, either, nearest, quoted, refuse_if_any
+from stream.config.problems import (
+    Position,
+    Problem,
+    either,
+    in_order,
+    nearest,
+    quoted,
+    refuse_if_any,
+    shown_lines,
+)
 from stream.core.errors import ConfigError
 
 
@@ -26,6 +35,15 @@ def test_problems_are_sorted_by_file_as_given_then_by_line_and_column() -> None:
         "z:9:5: spec: is wrong; fix it",
         "z:10:1: spec: is wrong; fix it",
         "a:1:1: spec: is wrong; fix it",
+    ]
+
+
+def test_a_warning_says_that_it_is_one_and_refuses_nothing() -> None:
+    warning = Problem(file="f", position=Position(3, 4), path="spec.x", message="is odd; fix it", is_warning=True)
+    refuse_if_any([warning])
+    assert shown_lines(in_order([warning, problem("f", 2), warning])) == [
+        "f:2:1: spec: is wrong; fix it",
+        "f:3:4: warning: spec.x: is odd; fix it",
     ]
 
 

@@ -18,7 +18,9 @@ def test_defaults_listen_on_loopback_only() -> None:
 
 def test_every_variable_is_read() -> None:
     environ = {"QMA_BROKER": "a:1,b:2", "QMA_PREFIX": "eu.qma.", "QMA_LISTEN": "[::1]:8080", "HOME": "/root"}
-    assert read_deployment(environ) == Deployment(broker="a:1,b:2", prefix="eu.qma.", listen="[::1]:8080")
+    assert read_deployment({**environ, "QMA_METRICS_SLOTH": "1"}) == Deployment(
+        broker="a:1,b:2", prefix="eu.qma.", listen="[::1]:8080", metrics_sloth=True
+    )
 
 
 def test_the_command_line_wins_over_the_environment() -> None:
@@ -44,6 +46,7 @@ def test_the_process_environment_is_the_default(monkeypatch: pytest.MonkeyPatch)
         ({"QMA_BROKER": "local", "QMA_PREFIX": "qma/"}, "QMA_PREFIX"),
         ({"QMA_BROKER": "local", "QMA_PREFIX": "q" * 201}, "QMA_PREFIX"),
         ({"QMA_BROKER": "local", "QMA_LISTEN": "9464"}, "QMA_LISTEN"),
+        ({"QMA_BROKER": "local", "QMA_METRICS_SLOTH": "yes"}, "QMA_METRICS_SLOTH is `yes`; write 1"),
         ({"QMA_BROKERS": "kafka:9092"}, "QMA_BROKERS is not known; did you mean QMA_BROKER?"),
         ({"QMA_BROKER": "local", "QMA_LISTEN_ON": "x"}, "did you mean QMA_LISTEN?"),
     ],

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from stream.core.cells import COLUMNS, Cells, Span
+from stream.core.cells import COLUMNS, Cells
 from stream.core.columns import RowFlag
 from stream.core.engine import Engine
 from stream.core.engine.state import SERIES, VERSIONS
@@ -58,14 +58,14 @@ class NaiveCells:
 
 def nonzero(cells: Cells, ring: int = 0) -> dict[tuple[Any, int], Counters]:
     """Returns every cell of a ring that is not all zero, by series and period."""
-    held: dict[tuple[Any, int], Counters] = {}
-    spec, keys = cells.rings[ring].spec, sorted(cells.index)
-    first, last = cells.rings[ring].base // spec.span_periods, cells.rings[ring].top // spec.span_periods
-    for number in range(first, last + 1):
-        position, period, values = cells.read_span(Span(ring, number), keys)
-        for i, at in enumerate(position):
-            held[keys[at], int(period[i])] = tuple(int(v) for v in values[:, i])
-    return held
+    held, length = cells.rings[ring], cells.rings[ring].spec.span_periods
+    found: dict[tuple[Any, int], Counters] = {}
+    for number in held.blocks:
+        for period in range(max(number * length, held.base), min((number + 1) * length, held.top)):
+            sums = held.sum(period, period + 1)
+            counted = {key: tuple(sums[:, row].tolist()) for key, row in cells.index.items()}
+            found |= {(key, period): values for key, values in counted.items() if any(values)}
+    return found
 
 
 def engine_cells(engine: Engine) -> dict[str, dict[tuple[Any, int], Counters]]:
@@ -99,6 +99,7 @@ def event_counters(event: Event, objective: Objective) -> Counters | None:
         squares * bad,
         unknown,
         0,  # a row is good or bad, never unsure
+        0,
     )
 
 

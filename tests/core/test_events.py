@@ -9,13 +9,14 @@ from jsonschema import Draft202012Validator
 
 from stream.core.certificate.lifecycle import CertificateState
 from stream.core.engine import Engine
-from stream.core.events import CertificateEvent, Output, Rendered, is_urgent, render
+from stream.core.events import CertificateEvent, Output, is_urgent
+from stream.core.rendering import Rendered, render
 from tests.core.engine.log_writer import run
 from tests.core.engine.scenarios import rich_log
 
 SCHEMAS = Path(__file__).parents[2] / "schemas"
-NAMES = ("sli", "burn-rate", "certificate", "sketch", "dead-letter")
-TOPICS = {"sli": "sli", "sketch": "sli", "burn-rate": "burn-rate", "certificate": "certificate"}
+NAMES = ("sli", "burn-rate", "budget", "status", "certificate", "sketch", "dead-letter")
+TOPICS = {name: name for name in NAMES} | {"sketch": "sli", "dead-letter": "deadletter"}
 
 
 @lru_cache
@@ -58,7 +59,7 @@ def test_the_scenario_has_every_kind_of_event_and_every_state():
     def values(name: str, field: str) -> set:
         return {event["data"][field] for event in events if name_of(event) == name}
 
-    assert values("burn-rate", "state") == {"firing", "resolved"}
+    assert values("burn-rate", "state") == {"pending", "firing", "resolved"}
     assert values("certificate", "state") == {"pending", "issued", "revoked", "expired"}
     assert values("certificate", "trigger") >= {"evidence_suffices", "evidence_turned", "validity_ended", None}
     assert values("sli", "revision") == {0, 1}
@@ -70,7 +71,7 @@ def test_the_scenario_has_every_kind_of_event_and_every_state():
 
 def test_topic_and_key_are_those_of_the_contract():
     for one, event in rendered():
-        assert one.topic == TOPICS.get(name_of(event), "deadletter")
+        assert one.topic == TOPICS[name_of(event)]
         assert one.key.decode() == event["subject"]
 
 

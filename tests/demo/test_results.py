@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from stream.core.errors import ConfigError
-from stream.core.events import render
+from stream.core.rendering import render
 from stream.demo import story
 from stream.demo.options import DemoOptions
 from stream.demo.reader import Accounts

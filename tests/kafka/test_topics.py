@@ -18,7 +18,8 @@ def test_the_pipeline_has_the_topics_of_the_design() -> None:
     specs = {spec.name: spec for spec in pipeline_topics("qma.", 32, 3, "LogAppendTime", sources=["otlp_spans"])}
     assert set(specs) == {
         "otlp_spans",
-        *("qma." + name for name in ("config", "shuffle", "state", "sli", "burn-rate", "certificate", "deadletter")),
+        *("qma." + name for name in ("config", "shuffle", "state", "deadletter")),
+        *("qma." + name for name in ("sli", "burn-rate", "budget", "certificate", "status")),
     }
     assert {name: spec.partitions for name, spec in specs.items() if spec.partitions != 32} == {"qma.config": 1}
     assert {spec.config["min.insync.replicas"] for spec in specs.values()} == {"2"}
@@ -28,6 +29,7 @@ def test_the_pipeline_has_the_topics_of_the_design() -> None:
     assert {name for name, spec in specs.items() if spec.config.get("cleanup.policy") == "compact"} == {
         "qma.config",
         "qma.state",
+        "qma.status",
     }
     assert [name for name, spec in specs.items() if not spec.ours] == ["otlp_spans"]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gzip
 import socket
 from collections.abc import AsyncIterator, Callable
 
@@ -71,6 +72,28 @@ def test_metrics_are_prometheus_text_unless_openmetrics_is_asked_for():
     for families in (parse(plain[2]), parse_openmetrics(openmetrics[2])):
         [messages] = [family for family in families if family.name == "qma_ingest_messages"]
         assert [(sample.name, sample.value) for sample in messages.samples] == [("qma_ingest_messages_total", 3.0)]
+
+
+def test_a_compressed_answer_holds_the_same():
+    async def ask() -> tuple[str, bytes, str]:
+        async with serving() as client:
+            plain = await get(client, "/metrics", **{"Accept-Encoding": "identity"})
+            headers = {"Accept-Encoding": "gzip;q=1.0"}
+            async with client.request("GET", "/metrics", headers=headers, auto_decompress=False) as answer:
+                return answer.headers["Content-Encoding"], await answer.read(), plain[2]
+
+    encoding, body, plain = asyncio.run(ask())
+
+    assert encoding == "gzip"
+    assert gzip.decompress(body).decode() == plain
+
+
+def test_nothing_is_compressed_for_who_does_not_ask():
+    async def ask() -> bool:
+        async with serving() as client, client.get("/metrics", headers={"Accept-Encoding": "identity"}) as answer:
+            return "Content-Encoding" in answer.headers
+
+    assert not asyncio.run(ask())
 
 
 def test_the_probes_answer_200_or_503_with_the_reason():

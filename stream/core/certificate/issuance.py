@@ -187,6 +187,7 @@ def pending_reasons(certificate: Certificate, objectives: list[Objective], catch
         # Bad until shown otherwise: where the evidence suffices even so, it stands against nothing.
         Reason.INEXACT: insufficient and any(e.n_unsure for e in evidence),
         Reason.CATCHING_UP: catching_up,
+        Reason.NOT_CERTIFIABLE: not all(o.is_certifiable for o in objectives),
     }
     return tuple(reason for reason in Reason if holds[reason])
 

@@ -52,6 +52,7 @@ class Reason(StrEnum):
     SAMPLED = "sampled"
     INEXACT = "inexact"
     CATCHING_UP = "catching_up"
+    NOT_CERTIFIABLE = "not_certifiable"
 
 
 FIXES: dict[Reason, str] = {
@@ -67,4 +68,9 @@ FIXES: dict[Reason, str] = {
         "The threshold is no bucket bound of the metric, so requests of which nobody can tell count as bad."
     ),
     Reason.CATCHING_UP: "Decisions wait until the sources have been read up to now.",
+    Reason.NOT_CERTIFIABLE: (
+        "An objective counts no single events or slices, each of them good or bad: ratios, ratio slices and the "
+        "difference of two metrics can be watched, not certified. Leave it out of the certificate: "
+        "metadata.annotations: {qma/certificate: none}"
+    ),
 }

@@ -8,9 +8,9 @@ from stream.core.engine.chunks import span_keys_of
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.errors import IncompatibleError
-from stream.core.events import AlertEvent, Output
+from stream.core.events import AlertEvent, HeldBack, HeldBackBy, Output
 from stream.core.service_key import partition_of
-from stream.core.slo.burn_rate import RULES, AlertState
+from stream.core.slo.alerts import AlertState
 from stream.core.slo.spec import Bundle, Objective, decode_bundle
 from stream.core.units import minute_of
 
@@ -53,10 +53,10 @@ def _check_unchanged(before: Bundle | None, after: Bundle) -> None:
 
 
 def _replace_objectives(state: State, service: Service, wanted: list[Objective]) -> list[Output]:
-    before, after = ({o.digest for o in objectives} for objectives in (service.objectives, wanted))
-    gone = [objective for objective in service.objectives if objective.digest not in after]
+    kept = {objective.digest for objective in wanted}
+    gone = [objective for objective in service.objectives if objective.digest not in kept]
     outputs: list[Output] = []
-    if before != after:
+    if {o.digest for o in service.claimed} != {o.digest for o in wanted if o.certified}:
         for certificate in sorted(service.certificates.values(), key=lambda c: c.version):
             outputs += change_certificate(state, service, certificate, Trigger.OBJECTIVES_CHANGED)
     for objective in gone:
@@ -65,6 +65,8 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
     for objective in wanted:
         if objective.digest not in service.states:
             service.states[objective.digest] = _new_state(state, service, objective)
+    assert state.bundle is not None
+    service.exclude(state.bundle.adjustments)
     state.changes.heads.add(service.key)
     return outputs
 
@@ -80,6 +82,7 @@ def _new_state(state: State, service: Service, objective: Objective) -> Objectiv
 
 def _withdraw(state: State, service: Service, objective: Objective) -> list[Output]:
     """Forgets an objective that is no longer configured; an alert of it that fires is resolved, so nobody waits."""
+    alerts = service.states[objective.digest].alerts
     outputs: list[Output] = [
         AlertEvent(
             context=state.context(),
@@ -87,12 +90,13 @@ def _withdraw(state: State, service: Service, objective: Objective) -> list[Outp
             rule=rule,
             state=AlertState.INACTIVE,
             minute=(state.next_minute or 0) - 1,
-            factor=float(rule.factor(objective.window_minutes)),
+            factor=None,
             reading=None,
             explanation="The objective is no longer configured, so nobody watches it.",
+            held_back=None if alerts[rule.name].notified else HeldBack(by=HeldBackBy.NOT_TOLD_BEFORE, name=""),
         )
-        for rule in RULES
-        if service.states[objective.digest].alerts.get(rule.name) is AlertState.FIRING
+        for rule in objective.alerting.rules
+        if rule.name in alerts and alerts[rule.name].state is AlertState.FIRING
     ]
     del service.states[objective.digest]
     state.latest.pop(objective.digest, None)

@@ -13,13 +13,14 @@ from stream.core.columns import Array, RejectReason
 from stream.core.engine.admission import Admitted, Repetitions, admit, judge
 from stream.core.engine.counting import count
 from stream.core.engine.state import State
-from stream.core.engine.tally import Predicate, Tally, grouped
+from stream.core.engine.tally import Predicate, Tally, grouped, without
 from stream.core.engine.verdicts import Items, Verdicts
 from stream.core.events import Output
 from stream.core.log import LogRecord
-from stream.core.points import PointFlag, Points
-from stream.core.slo.selection import having
-from stream.core.slo.spec import Bundle, SliSignal
+from stream.core.points import MetricType, PointFlag, Points
+from stream.core.slo.selection import compare, having, having_any, within_threshold
+from stream.core.slo.sli import SLICE_ONE
+from stream.core.slo.spec import Bundle, RawRatio, SliSignal
 from stream.core.streams import Outcome, Steps, within
 from stream.core.units import WEIGHT_ONE
 
@@ -73,7 +74,8 @@ def _too_many(points: Points, steps: Steps, bundle: Bundle) -> Array:
     """Returns bool[n]: whether a point of a metric that some objective counts adds more than `STEP_EVENTS_MAX`."""
     large = steps.n > STEP_EVENTS_MAX
     if large.any():
-        metrics = {objective.metric for objective in bundle.objectives}
+        objectives = bundle.objectives
+        metrics = {name for o in objectives for name in (o.metric, o.good_metric, o.bad_metric)}
         large &= np.array([name in metrics for name in points.names], bool)[points.name]
     return np.asarray(large)
 
@@ -101,29 +103,75 @@ class _Taken:
     def tally(self, admitted: Admitted, wanted: Array, predicate: Predicate) -> Tally:
         """Returns what is added to the cells of objectives with this predicate, per pair and minute."""
         assert predicate.metric is not None
-        points, steps, index = self.points, self.steps, self.index
-        selected = np.array([name == predicate.metric for name in points.names], bool)[points.name[index]]
-        selected &= wanted[admitted.pair] & (steps.n[index] > 0)
+        points = self.points
+        selected = wanted[admitted.pair] & self._named(
+            predicate.metric, predicate.good_metric or predicate.bad_metric or predicate.metric
+        )
         if predicate.kinds and selected.any():
-            selected &= np.isin(points.kind[index], predicate.kinds)
+            selected &= np.isin(points.kind[self.index], predicate.kinds)
         if predicate.attributes and selected.any():
-            selected &= having(points.attribute_sets, predicate.attributes)[points.attributes[index]]
-        chosen = np.flatnonzero(selected)
-        n = steps.n[index[chosen]]
+            selected &= having(points.attribute_sets, predicate.attributes)[points.attributes[self.index]]
+        if predicate.raw is not None or (predicate.threshold is not None and predicate.threshold.attribute is None):
+            chosen, values = self._of_values(np.flatnonzero(selected), predicate)
+        else:
+            chosen, values = self._of_steps(np.flatnonzero(selected & (self.steps.n[self.index] > 0)), predicate)
+        if predicate.without and len(chosen):
+            excluded = having_any(points.attribute_sets, predicate.without)
+            values = without(values, excluded[points.attributes[self.index[chosen]]])
+        return grouped(admitted.pair[chosen], admitted.minute[chosen], values)
+
+    def _named(self, *names: str) -> Array:
+        """Returns bool[taken]: whether a point is of a metric with one of the names."""
+        return np.array([name in names for name in self.points.names], bool)[self.points.name[self.index]]
+
+    def _of_steps(self, chosen: Array, predicate: Predicate) -> tuple[Array, Array]:
+        """Returns the points that count, and what their steps add: so many events, and so many of them bad."""
+        points, steps, at = self.points, self.steps, self.index[chosen]
+        n = steps.n[at]
         if predicate.duration_lte_ns is not None and len(chosen):
             inside = within(points, steps, predicate.duration_lte_ns)
-            known = inside.known[index[chosen]]
-            chosen, n = chosen[known], n[known]
-            at = index[chosen]
-            values = _values(n, n - inside.low[at], inside.high[at] - inside.low[at])
-        else:
-            values = _values(n, np.where(self._failed(index[chosen], predicate), n, 0), np.zeros_like(n))
-        return grouped(admitted.pair[chosen], admitted.minute[chosen], values)
+            known = inside.known[at]
+            chosen, at, n = chosen[known], at[known], n[known]
+            return chosen, _values(n, n - inside.low[at], inside.high[at] - inside.low[at])
+        none = np.zeros_like(n)
+        if predicate.good_metric is not None or predicate.bad_metric is not None:
+            is_total = self._named(predicate.metric or "")[chosen]
+            sign = -1 if predicate.good_metric is not None else 1
+            return chosen, _values(np.where(is_total, n, 0), np.where(is_total, n * (sign < 0), sign * n), none)
+        return chosen, _values(n, np.where(self._failed(at, predicate), n, 0), none)
+
+    def _of_values(self, chosen: Array, predicate: Predicate) -> tuple[Array, Array]:
+        """Returns the points that count, each once, and what their own values say of them.
+
+        A point without a value says nothing, and neither does a ratio that is none: it counts as excluded.
+        """
+        points = self.points
+        number = np.isin(points.type, (MetricType.GAUGE, MetricType.SUM))[self.index[chosen]]
+        chosen = chosen[number & ((points.flags[self.index[chosen]] & PointFlag.NO_RECORDED_VALUE) == 0)]
+        at = self.index[chosen]
+        is_integer = (points.flags[at] & PointFlag.INTEGER) != 0
+        value = np.where(is_integer, points.value_int[at].astype(np.float64), points.value[at])
+        one = np.ones(len(at), np.int64)
+        if predicate.raw is None:
+            assert predicate.threshold is not None
+            values = _values(one, (~compare(value, predicate.threshold)).astype(np.int64), np.zeros_like(one))
+            return chosen, without(values, np.isnan(value))
+        good = value if predicate.raw is RawRatio.SUCCESS else 1 - value
+        is_ratio = (good >= 0) & (good <= 1)
+        values = np.zeros((COLUMNS, len(at)), np.int64)
+        values[Column.N], values[Column.WEIGHT] = one, SLICE_ONE
+        values[Column.WEIGHT_BAD] = np.ceil((1 - np.where(is_ratio, good, 0)) * SLICE_ONE).astype(np.int64)
+        values[Column.N_BAD] = values[Column.WEIGHT_BAD] > 0
+        return chosen, without(values, ~is_ratio)
 
     def _failed(self, at: Array, predicate: Predicate) -> Array:
         points = self.points
         if predicate.good_attributes and len(at):
             return np.asarray(~having(points.attribute_sets, predicate.good_attributes)[points.attributes[at]])
+        if predicate.bad_attributes and len(at):
+            return np.asarray(having(points.attribute_sets, predicate.bad_attributes)[points.attributes[at]])
+        if predicate.threshold is not None and len(at):
+            return np.asarray(~within_threshold(points.attribute_sets, predicate.threshold)[points.attributes[at]])
         return np.asarray((points.flags[at] & PointFlag.FAILED) != 0)
 
 

@@ -15,7 +15,9 @@ from stream.core.certificate.issuance import (
 from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.engine.services import Service
 from stream.core.engine.state import VERSIONS, State
+from stream.core.engine.windows import Closing
 from stream.core.events import CertificateEvent, Output
+from stream.core.slo.slices import judge_slice
 from stream.core.slo.spec import Objective
 from stream.core.units import HOUR_MINUTES, MINUTE_NS, WEIGHT_ONE
 
@@ -52,7 +54,7 @@ def certificate_event(
     revoked_by: tuple[str, ...] = (),
 ) -> CertificateEvent:
     """Returns the event that says where a certificate stands now."""
-    objectives = [o for o in service.objectives if o.digest in certificate.evidence]
+    objectives = [o for o in service.claimed if o.digest in certificate.evidence]
     return CertificateEvent(
         context=state.context(),
         service=service.key,
@@ -72,24 +74,34 @@ def certificate_event(
     )
 
 
-def advance_certificates(state: State, service: Service, minute: int, catching_up: bool, gap: bool) -> list[Output]:
-    """Feeds one closed minute to every certificate of a service and returns the transitions, by version."""
-    objectives = [
-        o
-        for o in service.objectives
-        if (start := service.states[o.digest].start_minute) is not None and minute >= start
-    ]
-    if not objectives or len(objectives) < len(service.objectives):
+def advance_certificates(state: State, service: Service, closing: Closing) -> list[Output]:
+    """Feeds one closed minute of the versions to every certificate of a service. Returns the transitions, by version."""
+    claimed = service.claimed
+    starts = [service.states[objective.digest].start_minute for objective in claimed]
+    if not claimed or any(start is None or closing.minute < start for start in starts):
         return []  # a certificate claims every objective of the service, so it waits for all of them
-    cells = state.cells[VERSIONS].minute(minute)
     outputs: list[Output] = []
     for version in sorted(service.versions):
-        of_version: dict[str, Cell] = {}
-        for objective in objectives:
-            row = state.cells[VERSIONS].index.get((service.key, objective.digest, version))
-            of_version[objective.digest] = cells[:, row].tolist() if row is not None else [0] * len(Column)
-        outputs += _advance_version(state, service, version, of_version, minute, catching_up, gap)
+        cells = {o.digest: _evidence_cell(state, service, o, version, closing) for o in claimed}
+        outputs += _advance_version(state, service, version, cells, closing.minute, closing.catching_up, closing.gap)
     return outputs
+
+
+def _evidence_cell(state: State, service: Service, objective: Objective, version: str, closing: Closing) -> Cell:
+    """Returns what a closed minute adds to the evidence on a version: its events, or the slice that ended with it."""
+    row = state.cells[VERSIONS].index.get((service.key, objective.digest, version))
+    if objective.slices is None or row is None:
+        return closing.cell(1, row)
+    end, length = closing.minute + 1, objective.slices.minutes
+    start_minute = service.states[objective.digest].start_minute
+    assert start_minute is not None
+    judged = None
+    if end % length == 0 and end - length >= start_minute:
+        judged = judge_slice(closing.cell(length, row), objective.slices)
+    if judged is None:
+        return [0] * len(Column)
+    judged[Column.WEIGHT] = judged[Column.N] * WEIGHT_ONE
+    return judged
 
 
 def _advance_version(
@@ -110,16 +122,16 @@ def _advance_version(
         evidence = {digest: Evidence() for digest in cells}
         certificate = Certificate(service.key, version, policy, minute, minute, evidence=evidence)
         service.certificates[key] = certificate
-        _collect(service.objectives, certificate, cells, minute, gap)
-        certificate.reasons = pending_reasons(certificate, service.objectives, catching_up)
+        _collect(service.claimed, certificate, cells, minute, gap)
+        certificate.reasons = pending_reasons(certificate, service.claimed, catching_up)
         certificate.stated_events = certificate.events
         began = certificate_event(state, service, certificate, None)
         return [began, *_decide(state, service, certificate)]
     if certificate.state is CertificateState.PENDING:
-        _collect(service.objectives, certificate, cells, minute, gap)
+        _collect(service.claimed, certificate, cells, minute, gap)
         before, certificate.reasons = (
             certificate.reasons,
-            pending_reasons(certificate, service.objectives, catching_up),
+            pending_reasons(certificate, service.claimed, catching_up),
         )
         if certificate.reasons and (certificate.reasons != before or _has_news(certificate, minute)):
             return [certificate_event(state, service, certificate, certificate.state)]
@@ -165,7 +177,7 @@ def _watch(state: State, service: Service, certificate: Certificate, cells: Mapp
     lifetime = state.bundle.settings.certificate_lifetime_minutes
     turned = [
         o.name
-        for o in service.objectives
+        for o in service.claimed
         if watch(certificate, o, cells[o.digest][Column.N], cells[o.digest][Column.N_BAD], lifetime)
     ]
     if not turned:

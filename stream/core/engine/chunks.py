@@ -1,8 +1,11 @@
 """What a checkpoint holds: chunks per service, and a manifest that is written last.
 
-Keys: `manifest`, `config`, `head/SERVICE`, `sketch/MINUTE/SERVICE`, `cells/STORE/RING/NUMBER/SERVICE`,
+Keys: `manifest`, `config`, `head/SERVICE`, `sketch/MINUTE/SERVICE`, `cells/RING/NUMBER/SERVICE`,
 `streams/NUMBER/SERVICE`, `fingerprints/MINUTE`. Every value begins with the format. A manifest names the number of
 chunks, so a state that is not whole is noticed.
+
+Of a service's cells, an hour is one chunk of minute cells for as long as the minute ring holds it: the coarser cells
+are their sums. When the ring forgets the hour, the chunk is deleted and the sums are written, in the same checkpoint.
 """
 
 from __future__ import annotations
@@ -12,26 +15,30 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import orjson
-import pyarrow as pa
 
-from stream.core.cells import Column, Span
-from stream.core.columns import WORDS, Array, decode_table, encode_table
+from stream.core.engine.cell_chunks import (
+    encode_span,
+    forgotten_chunks,
+    is_stored,
+    parse_span_key,
+    restore_span,
+    span_key,
+    spans_of_hours,
+)
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.duplicates import Duplicates
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import Service
-from stream.core.engine.state import SERIES, VERSIONS, Changes, Incarnation, SeriesKey, State, StoredSpan
+from stream.core.engine.state import Changes, Incarnation, State, StoredSpan
 from stream.core.engine.stream_chunks import encode_streams, restore_streams, stream_key
 from stream.core.errors import IncompatibleError
 from stream.core.service_key import partition_of
 from stream.core.slo.spec import decode_bundle
 from stream.core.streams import StreamMemory
-from stream.core.units import HOUR_MINUTES
 
-FORMAT = 2
-"""Format 1 had no metric streams, no fingerprints and no events of unknown goodness; it is read, too."""
+FORMAT = 3
+"""Format 2 had a chunk for each ring and store of a service's hour; it is read, too, and written anew."""
 MANIFEST = b"manifest"
 CONFIG = b"config"
 _PREFIX = struct.Struct("<4sH")
@@ -60,12 +67,15 @@ def checkpoint(state: State) -> Checkpoint:
         chunks[_head_key(service)] = _head(state.services[service])
     for service, minute in sorted(changes.sketches - changes.closed_sketches):
         chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
-    chunks |= _spans(state, changes.spans | _spans_of_hours(state, changes.hours))
+    forgotten = forgotten_chunks(state)
+    left = {(stored.service, stored.span.number) for stored in forgotten.values() if stored and stored.span.ring == 0}
+    chunks |= _spans(state, changes.spans | spans_of_hours(state, changes.hours | left))
     streams, emptied = _changed_streams(state)
     chunks |= streams
-    fingerprints, forgotten = _changed_fingerprints(state)
+    fingerprints, expired = _changed_fingerprints(state)
     chunks |= fingerprints
-    gone = sorted(_gone(state, changes) | ((emptied | forgotten) & state.stored))
+    closed = {_sketch_key(*closed) for closed in changes.closed_sketches}
+    gone = sorted(forgotten.keys() | ((closed | emptied | expired) & state.stored))
     state.stored = (state.stored | set(chunks)) - set(gone)
     return Checkpoint(
         log_offset=state.log_offset,
@@ -74,18 +84,9 @@ def checkpoint(state: State) -> Checkpoint:
     )
 
 
-def _gone(state: State, changes: Changes) -> set[bytes]:
-    """Returns the stored chunks to delete: sketches of closed minutes and, once an hour, spans that left their ring."""
-    gone = {_sketch_key(*closed) for closed in changes.closed_sketches} & state.stored
-    if changes.retired:
-        spans = ((key, _parse_span_key(key)) for key in state.stored)
-        gone |= {key for key, stored in spans if stored and state.cells[stored.store].is_retired(stored.span)}
-    return gone
-
-
 def span_keys_of(state: State, service: str) -> set[StoredSpan]:
     """Returns the stored spans of a service."""
-    parsed = (_parse_span_key(key) for key in state.stored)
+    parsed = map(parse_span_key, state.stored)
     return {stored for stored in parsed if stored is not None and stored.service == service}
 
 
@@ -102,8 +103,7 @@ def snapshot(state: State) -> dict[bytes, bytes]:
         chunks[_head_key(service.key)] = _head(service)
         for minute in service.sketches.minutes():
             chunks[_sketch_key(service.key, minute)] = _sketch(service, minute)
-    spans = (_parse_span_key(key) for key in state.stored)
-    chunks |= _spans(state, {stored for stored in spans if stored is not None})
+    chunks |= _spans(state, {stored for stored in map(parse_span_key, state.stored) if stored is not None})
     chunks |= _streams(state.streams.memory, state.streams.memory.services)
     chunks |= _fingerprints(state.duplicates, state.duplicates.minutes())
     return dict(sorted(chunks.items())) | {MANIFEST: _manifest(state, len(chunks))}
@@ -132,6 +132,8 @@ def restore(partition: int, chunks: Mapping[bytes, bytes]) -> State:
         state.bundle = decode_bundle(bytes(_body(chunks[CONFIG])))
     for key in sorted(chunks):
         _restore_chunk(state, key, _body(chunks[key]))
+    for cells in state.cells.values():
+        cells.sum_coarse()
     _attach_objectives(state)
     state.stored = set(chunks) - {MANIFEST}
     return state
@@ -159,8 +161,7 @@ def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.ledger = Ledger.load(manifest["ledger"])
     state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
     state.forgot_incarnations = manifest["forgot_incarnations"]
-    if "streams" in manifest:
-        state.streams.memory.load_rest(manifest["streams"])
+    state.streams.memory.load_rest(manifest["streams"])
 
 
 def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
@@ -173,7 +174,7 @@ def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
         service = state.services.setdefault(name, Service(name))
         service.sketches.load(int(minute), bytes(body))
     elif kind == b"cells":
-        _restore_span(state, key, body)
+        restore_span(state, key, body)
     elif kind == b"fingerprints":
         state.duplicates.load(int(rest), bytes(body))
     elif kind == b"streams":
@@ -187,6 +188,8 @@ def _attach_objectives(state: State) -> None:
     for objective in sorted(state.bundle.objectives, key=lambda o: o.name):
         if partition_of(objective.service, state.bundle.partitions) == state.partition:
             state.services[objective.service].objectives.append(objective)
+    for service in state.services.values():
+        service.exclude(state.bundle.adjustments)
 
 
 def _manifest(state: State, chunks: int) -> bytes:
@@ -222,61 +225,10 @@ def _sketch(service: Service, minute: int) -> bytes:
     return _framed(service.sketches.dump(minute))
 
 
-_SPAN_SCHEMA = pa.schema(
-    [("series", WORDS), ("period", pa.int64()), *((column.name.lower(), pa.int64()) for column in Column)]
-)
-
-_LEFT_OUT_WHEN_ZERO = (Column.N_UNSURE,)
-
-
-def _spans_of_hours(state: State, hours: set[tuple[str, int]]) -> set[StoredSpan]:
-    """Returns the stored spans that hold these hours of services, in both stores."""
-    within = {hour: state.cells[SERIES].spans_of({hour * HOUR_MINUTES}) for hour in {hour for _, hour in hours}}
-    stores = (SERIES, VERSIONS)
-    return {StoredSpan(service, store, span) for service, hour in hours for span in within[hour] for store in stores}
-
-
 def _spans(state: State, spans: set[StoredSpan]) -> dict[bytes, bytes]:
-    """Returns the chunks of those spans that have not left their ring."""
-    series = {store: state.series_by_service(store) for store in state.cells} if spans else {}
-    return {
-        _span_key(stored): _span(state, stored, series[stored.store].get(stored.service, []))
-        for stored in sorted(spans)
-        if not state.cells[stored.store].is_retired(stored.span)
-    }
-
-
-def _span(state: State, stored: StoredSpan, keys: list[SeriesKey]) -> bytes:
-    position, period, values = state.cells[stored.store].read_span(stored.span, keys)
-    arrays = {"series": _series_column(keys, position), "period": pa.array(period)}
-    for column, counts in zip(Column, values, strict=True):
-        if column not in _LEFT_OUT_WHEN_ZERO or counts.any():
-            arrays[column.name.lower()] = pa.array(counts)
-    return _framed(encode_table(arrays))
-
-
-def _series_column(keys: list[SeriesKey], position: Array) -> pa.Array:
-    """Returns the names of the series at `position`, which is sorted: `DIGEST/VERSION`."""
-    first = np.diff(position, prepend=-1) != 0
-    names = [f"{keys[i][1]}/{keys[i][2]}" for i in position[first].tolist()]
-    codes = np.cumsum(first, dtype=np.int32) - np.int32(1)
-    return pa.DictionaryArray.from_arrays(pa.array(codes), pa.array(names, pa.string()))
-
-
-def _restore_span(state: State, key: bytes, body: memoryview) -> None:
-    stored = _parse_span_key(key)
-    assert stored is not None
-    batch = decode_table(body, _SPAN_SCHEMA, frozenset(column.name.lower() for column in _LEFT_OUT_WHEN_ZERO))
-    series = batch.column("series")
-    keys: list[SeriesKey] = []
-    for name in series.dictionary.to_pylist():
-        digest, _, version = name.partition("/")
-        keys.append((stored.service, digest, version))
-    values = np.zeros((len(Column), len(batch)), np.int64)
-    for name in batch.schema.names[2:]:
-        values[Column[name.upper()]] = batch.column(name).to_numpy()
-    period = batch.column("period").to_numpy()
-    state.cells[stored.store].write_span(stored.span, keys, series.indices.to_numpy(), period, values)
+    """Returns the chunks of those spans that are stored."""
+    stored_ = sorted(span for span in spans if is_stored(state, span))
+    return {span_key(stored): _framed(encode_span(state, stored)) for stored in stored_}
 
 
 def _changed_streams(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
@@ -312,18 +264,6 @@ def _head_key(service: str) -> bytes:
 
 def _sketch_key(service: str, minute: int) -> bytes:
     return f"sketch/{minute}/{service}".encode()
-
-
-def _span_key(stored: StoredSpan) -> bytes:
-    return f"cells/{stored.store}/{stored.span.ring}/{stored.span.number}/{stored.service}".encode()
-
-
-def _parse_span_key(key: bytes) -> StoredSpan | None:
-    if not key.startswith(b"cells/"):
-        return None
-    _, store, ring, number, service = key.decode().split("/", 4)
-    assert store in (SERIES, VERSIONS)
-    return StoredSpan(service, store, Span(int(ring), int(number)))
 
 
 def _framed(body: bytes) -> bytes:

@@ -1,31 +1,22 @@
-"""Minutes close: indicators are published, alerts and certificates decided. Everything here is per closed minute."""
+"""Minutes close: indicators are published, budgets kept, alerts and certificates decided."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import replace
 
-from stream.core.cells import Column
 from stream.core.certificate.lifecycle import CertificateState, Trigger
-from stream.core.columns import Array
+from stream.core.engine.alerting import advance_alerts
+from stream.core.engine.budgets import advance_budget, enter_deploys
 from stream.core.engine.certificates import advance_certificates, change_certificate
-from stream.core.engine.services import ObjectiveState, Service
-from stream.core.engine.state import SERIES, State
-from stream.core.events import AlertEvent, AlertReading, Output, SketchEvent, SliEvent
+from stream.core.engine.services import Service
+from stream.core.engine.slices import book_slices
+from stream.core.engine.state import State
+from stream.core.engine.windows import Closing, Reader, close_versions, close_windows, settle
+from stream.core.events import Output, SketchEvent, SliEvent, StatusEvent
 from stream.core.sketch import quantiles, wire
-from stream.core.slo.burn_rate import (
-    TRANSITIONS,
-    AlertState,
-    BurnRule,
-    burn_rate,
-    burns,
-    duration,
-    explain,
-    rules_for,
-    window_lengths,
-)
-from stream.core.slo.sli import Budget, Sli, budget, sli
-from stream.core.slo.spec import Objective
+from stream.core.slo.alerts import AlertState
+from stream.core.slo.burn_rate import window_lengths
+from stream.core.slo.sli import budget, sli
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
 
 FIRST_CLOSE_MINUTES = 6 * HOUR_MINUTES
@@ -53,10 +44,13 @@ def close_minutes(state: State) -> list[Output]:
     lateness_ns = state.bundle.settings.allowed_lateness_ns
     _skip_backlog(state, frontier_ns)
     assert state.next_minute is not None
-    for minute in range(state.next_minute, state.next_minute + _minutes_per_record(state)):
+    before = state.next_minute
+    for minute in range(before, before + _minutes_per_record(state)):
         if (minute + 1) * MINUTE_NS + lateness_ns > frontier_ns:
             break
         outputs += _close(state, minute)
+    if state.next_minute > before:
+        outputs += _statuses(state)
     return outputs
 
 
@@ -104,33 +98,22 @@ def expire(state: State) -> list[Output]:
     return outputs
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Closing:
-    """One closed minute, and the sums of the windows that end with it (by length, for all series)."""
-
-    minute: int
-    catching_up: bool
-    windows: dict[int, Array]
-
-    def cell(self, length_minutes: int, row: int | None) -> list[int]:
-        """Returns the summed cell of a series as exact integers; zeros for a series never counted."""
-        if row is None:
-            return [0] * len(Column)
-        cell: list[int] = self.windows[length_minutes][:, row].tolist()
-        return cell
-
-
 def _close(state: State, minute: int) -> list[Output]:
+    assert state.bundle is not None
     state.next_minute = minute + 1
-    closing = _closing(state, minute)
-    gap = state.clocks.gap_minutes(minute, minute + 1) > 0
+    settings = state.bundle.settings
+    closed_ns = (minute + 1) * MINUTE_NS + settings.allowed_lateness_ns
+    catching_up = state.clocks.now_ns - closed_ns > settings.catching_up_after_ns
+    book_slices(state, minute)
+    objectives = [o for service in state.services.values() for o in service.objectives]
+    closing = close_windows(state, minute, catching_up, objectives)
+    versions = close_versions(state, minute, catching_up, objectives)
     outputs: list[Output] = []
     for key in sorted(state.services):
         service = state.services[key]
-        outputs += _close_service(state, service, closing, gap)
-        outputs += _publish_revisions(state, service, closing.catching_up)
-        if service.objectives:
-            state.changes.heads.add(key)
+        outputs += _close_service(state, service, closing)
+        outputs += advance_certificates(state, service, versions)
+        outputs += _publish_revisions(state, service, catching_up)
     state.retired_minute = state.next_minute
     for cells in state.cells.values():
         cells.retire(state.retired_minute)
@@ -140,159 +123,81 @@ def _close(state: State, minute: int) -> list[Output]:
     return outputs
 
 
-def _closing(state: State, minute: int) -> _Closing:
-    assert state.bundle is not None
-    settings = state.bundle.settings
-    closed_ns = (minute + 1) * MINUTE_NS + settings.allowed_lateness_ns
-    objectives = [o for service in state.services.values() for o in service.objectives]
-    lengths = {1, *(o.window_minutes for o in objectives)}
-    lengths.update(length for o in objectives for length in window_lengths(o.window_minutes))
-    cells = state.cells[SERIES]
-    return _Closing(
-        minute=minute,
-        catching_up=state.clocks.now_ns - closed_ns > settings.catching_up_after_ns,
-        windows={length: cells.window(minute + 1, length) for length in lengths},
-    )
-
-
-def _close_service(state: State, service: Service, closing: _Closing, gap: bool) -> list[Output]:
+def _close_service(state: State, service: Service, closing: Closing) -> list[Output]:
     assert state.bundle is not None
     minute = closing.minute
     digest, closed = service.sketches.close(minute)
     state.changes.closed_sketches.update((service.key, old) for old in closed)
+    if service.objectives or len(service.first_seen) < len(service.versions):
+        state.changes.heads.add(service.key)
+    deployed = service.see_versions(minute)
     outputs: list[Output] = []
     for objective in service.objectives:
-        objective_state = service.states[objective.digest]
-        exemplars = objective_state.exemplars.close(minute)
-        if objective_state.start_minute is None or minute < objective_state.start_minute:
+        own = service.states[objective.digest]
+        exemplars = own.exemplars.close(minute)
+        settle(state, service, objective, minute)
+        if own.start_minute is None or minute < own.start_minute:
             continue
-        event = _sli_event(state, service, objective, closing, gap)
-        event = replace(event, quantiles=quantiles(digest), exemplars=exemplars)
+        reader = Reader(state, service, objective, closing)
+        event = replace(_sli_event(state, reader), quantiles=quantiles(digest), exemplars=exemplars)
         state.latest[objective.digest] = event
         outputs.append(event)
+        outputs += advance_budget(state, reader, event)
+        outputs += enter_deploys(state, reader, event, deployed)
         if not closing.catching_up:
-            outputs += _advance_alerts(state, service, objective, closing)
+            outputs += advance_alerts(state, service, reader, exemplars)
     if digest is not None and state.bundle.settings.publish_sketches:
         outputs.append(SketchEvent(context=state.context(), service=service.key, minute=minute, centroids=wire(digest)))
-    return outputs + advance_certificates(state, service, minute, closing.catching_up, gap)
-
-
-def _sli_event(
-    state: State,
-    service: Service,
-    objective: Objective,
-    closing: _Closing,
-    gap: bool,
-    revision: int = 0,
-) -> SliEvent:
-    """Durations and trace ids that came late are not kept, so a correction has neither quantiles nor exemplars."""
-    minute = closing.minute
-    row = state.cells[SERIES].index.get((service.key, objective.digest, ""))
-    window_cell = closing.cell(objective.window_minutes, row)
-    coverage = _coverage(state, service.states[objective.digest], minute + 1, objective.window_minutes)
-    return SliEvent(
-        context=state.context(),
-        objective=objective,
-        minute=minute,
-        revision=revision,
-        minute_sli=sli(closing.cell(1, row)),
-        window_sli=sli(window_cell),
-        coverage=float(coverage),
-        budget=budget(window_cell, objective.bad_ratio_max, coverage),
-        burn_rates=tuple(
-            (length, _rate(closing.cell(length, row), objective)) for length in window_lengths(objective.window_minutes)
-        ),
-        quantiles=None,
-        catching_up=closing.catching_up,
-        gap=gap,
-    )
-
-
-def _rate(cell: list[int], objective: Objective) -> float | None:
-    rate = burn_rate(cell, objective.bad_ratio_max)
-    return None if rate is None else float(rate)
-
-
-def _coverage(state: State, objective_state: ObjectiveState, end_minute: int, length_minutes: int) -> Fraction:
-    """Returns closed minutes without a gap ÷ minutes of the window."""
-    first, last = objective_state.covered_minutes(end_minute, length_minutes)
-    return Fraction(last - first - state.clocks.gap_minutes(first, last), length_minutes)
-
-
-def _advance_alerts(state: State, service: Service, objective: Objective, closing: _Closing) -> list[Output]:
-    """Runs the rules of an objective whose short window is covered."""
-    objective_state = service.states[objective.digest]
-    row = state.cells[SERIES].index.get((service.key, objective.digest, ""))
-    outputs: list[Output] = []
-    for rule in rules_for(objective.window_minutes):
-        if _coverage(state, objective_state, closing.minute + 1, rule.short_minutes) < 1:
-            continue
-        long_cell, short_cell = closing.cell(rule.long_minutes, row), closing.cell(rule.short_minutes, row)
-        long = burn_rate(long_cell, objective.bad_ratio_max)
-        short = burn_rate(short_cell, objective.bad_ratio_max)
-        factor = rule.factor(objective.window_minutes)
-        burning = burns(long, short, factor)
-        before = objective_state.alerts.get(rule.name, AlertState.INACTIVE)
-        after = TRANSITIONS[before].get(burning) if burning is not None else None
-        if after is None:
-            continue
-        assert long is not None
-        assert short is not None
-        objective_state.alerts[rule.name] = after
-        window_cell = closing.cell(objective.window_minutes, row)
-        coverage = _coverage(state, objective_state, closing.minute + 1, objective.window_minutes)
-        left = budget(window_cell, objective.bad_ratio_max, coverage)
-        reading = AlertReading(
-            long_burn_rate=float(long),
-            short_burn_rate=float(short),
-            long_sli=sli(long_cell),
-            short_sli=sli(short_cell),
-            budget=left,
-            coverage=float(coverage),
-        )
-        outputs.append(
-            AlertEvent(
-                context=state.context(),
-                objective=objective,
-                rule=rule,
-                state=after,
-                minute=closing.minute,
-                factor=float(factor),
-                reading=reading,
-                explanation=_explanation(
-                    explain(rule, factor, long, short, after is AlertState.FIRING)
-                    + _inexactness(objective, reading.long_sli),
-                    rule,
-                    _coverage(state, objective_state, closing.minute + 1, rule.long_minutes),
-                    left,
-                ),
-            )
-        )
     return outputs
 
 
-def _explanation(text: str, rule: BurnRule, observed: Fraction, left: Budget) -> str:
-    """Returns what happened, how much of the long window was observed where it was not all, and the budget left."""
-    if observed < 1:
-        text += (
-            f" Of the last {duration(rule.long_minutes)}, {float(observed * rule.long_minutes):g} min were observed."
-        )
-    if left.remaining_min_ratio is None or left.remaining_max_ratio is None:
-        return text
-    if left.remaining_min_ratio == left.remaining_max_ratio:
-        return f"{text} {left.remaining_max_ratio:.1%} of the budget is left."
-    return f"{text} At most {left.remaining_max_ratio:.1%} of the budget is left: its window is not covered yet."
-
-
-def _inexactness(objective: Objective, long: Sli) -> str:
-    """Returns how far the truth may be from the rates that were named; nothing where they are exact."""
-    if not long.n_unsure or long.ratio_upper is None:
-        return ""
-    least = (1 - long.ratio_upper) / float(objective.bad_ratio_max)
-    return (
-        f" {long.n_unsure} of the {long.n} events lie in a bucket that holds the threshold and count as bad; if all of "
-        f"them were good, the first rate is {least:.2f}."
+def _sli_event(state: State, reader: Reader, revision: int = 0) -> SliEvent:
+    """Durations and trace ids that came late are not kept, so a correction has neither quantiles nor exemplars."""
+    objective, closing = reader.objective, reader.closing
+    window_cell, coverage = reader.budget_window(), reader.coverage()
+    start_minute, end_minute = reader.span()
+    return SliEvent(
+        context=state.context(),
+        objective=objective,
+        minute=closing.minute,
+        revision=revision,
+        start_minute=start_minute,
+        end_minute=end_minute,
+        minute_sli=sli(reader.minute(), reader.event_unit),
+        window_sli=sli(window_cell, reader.unit),
+        coverage=float(coverage),
+        budget=budget(window_cell, objective.bad_ratio_max, coverage),
+        burn_rates=tuple(
+            (length, reader.burn_rate(length))
+            for length in window_lengths(objective.window_minutes, objective.alerting.rules)
+        ),
+        quantiles=None,
+        catching_up=closing.catching_up,
+        gap=closing.gap,
     )
+
+
+def _statuses(state: State) -> list[Output]:
+    """Returns where every objective stands after the last minute that closed."""
+    outputs: list[Output] = []
+    for key in sorted(state.services):
+        service = state.services[key]
+        for objective in service.objectives:
+            event = state.latest.get(objective.digest)
+            if event is None:
+                continue
+            alerts = service.states[objective.digest].alerts
+            outputs.append(
+                StatusEvent(
+                    sli=replace(event, context=state.context()),
+                    alerts=tuple(
+                        (rule, alert.state, alert.began_minute or 0, alert.notified)
+                        for rule in objective.alerting.rules
+                        if (alert := alerts.get(rule.name)) and alert.state is not AlertState.INACTIVE
+                    ),
+                )
+            )
+    return outputs
 
 
 def _publish_revisions(state: State, service: Service, catching_up: bool) -> list[Output]:
@@ -306,19 +211,11 @@ def _publish_revisions(state: State, service: Service, catching_up: bool) -> lis
         for minute in sorted(objective_state.revised):
             revision = objective_state.revisions.get(minute, 0) + 1
             objective_state.revisions[minute] = revision
-            closing = _reclosing(state, minute, objective, catching_up)
-            gap = state.clocks.gap_minutes(minute, minute + 1) > 0
-            outputs.append(_sli_event(state, service, objective, closing, gap, revision))
+            closing = close_windows(state, minute, catching_up, [objective])
+            outputs.append(_sli_event(state, Reader(state, service, objective, closing), revision))
         objective_state.revised.clear()
         assert state.next_minute is not None
         horizon = state.next_minute - 2 * FIRST_CLOSE_MINUTES
         for minute in [m for m in objective_state.revisions if m < horizon]:
             del objective_state.revisions[minute]
     return outputs
-
-
-def _reclosing(state: State, minute: int, objective: Objective, catching_up: bool) -> _Closing:
-    lengths = {1, objective.window_minutes, *window_lengths(objective.window_minutes)}
-    cells = state.cells[SERIES]
-    windows = {length: cells.window(minute + 1, length) for length in lengths}
-    return _Closing(minute=minute, catching_up=catching_up, windows=windows)

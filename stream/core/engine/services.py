@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +11,9 @@ from stream.core.certificate.issuance import Certificate
 from stream.core.engine.tally import Predicate
 from stream.core.exemplars import OpenExemplars
 from stream.core.sketch import Sketches
-from stream.core.slo.burn_rate import AlertState
+from stream.core.slo.alerts import Alert
+from stream.core.slo.budget_ledger import BudgetLedger
+from stream.core.slo.declared import Adjustment
 from stream.core.slo.spec import Objective
 
 
@@ -21,20 +24,29 @@ class ObjectiveState:
     Args:
         since: Only rows decoded at or above this configuration version count.
         start_minute: First minute that was counted whole; None until the frontier is known.
-        alerts: State of each burn-rate rule that ever fired, by the rule's name.
+        alerts: Where each rule stands that ever left the inactive state, by the rule's name.
         revisions: Revision of a closed minute that late rows have corrected.
         revised: Closed minutes whose correction is not yet published.
         exemplars: Of the minutes that are open.
+        ledger: What used its budget up.
+        settled: What minutes that can no longer change add to the calendar period `settled_period`, by `Column`.
+        settled_until: The first minute that is not settled.
+        excluded: Minutes [start, end) that budget adjustments leave out, merged; they travel with the configuration.
         row: Where its series is in the cells, once known; no part of a checkpoint.
         version_rows: Where the series of its versions are, likewise.
     """
 
     since: int
     start_minute: int | None = None
-    alerts: dict[str, AlertState] = field(default_factory=dict)
+    alerts: dict[str, Alert] = field(default_factory=dict)
     revisions: dict[int, int] = field(default_factory=dict)
     revised: set[int] = field(default_factory=set)
     exemplars: OpenExemplars = field(default_factory=OpenExemplars)
+    ledger: BudgetLedger = field(default_factory=BudgetLedger)
+    settled: list[int] = field(default_factory=list)
+    settled_period: int | None = None
+    settled_until: int | None = None
+    excluded: tuple[tuple[int, int], ...] = ()
     row: int | None = None
     version_rows: dict[str, int] = field(default_factory=dict)
 
@@ -49,28 +61,47 @@ class ObjectiveState:
         return {
             "since": self.since,
             "start_minute": self.start_minute,
-            "alerts": dict(sorted(self.alerts.items())),
+            "alerts": {name: alert.dump() for name, alert in sorted(self.alerts.items())},
             "revisions": sorted(self.revisions.items()),
             "revised": sorted(self.revised),
             "exemplars": self.exemplars.dump(),
+            "ledger": self.ledger.dump(),
+            "settled": [self.settled_period, self.settled_until, self.settled],
         }
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> ObjectiveState:
-        """Returns the state that `dump` wrote, or a version that knew no exemplars."""
+        """Returns the state that `dump` wrote, or a version that knew neither exemplars nor budget ledgers."""
+        settled_period, settled_until, settled = body.get("settled", (None, None, []))
         return cls(
             since=body["since"],
             start_minute=body["start_minute"],
-            alerts={name: AlertState(state) for name, state in body["alerts"].items()},
+            alerts={name: Alert.load(alert) for name, alert in body["alerts"].items()},
             revisions=dict(body["revisions"]),
             revised=set(body["revised"]),
             exemplars=OpenExemplars.load(body.get("exemplars", [])),
+            ledger=BudgetLedger.load(body["ledger"]) if "ledger" in body else BudgetLedger(),
+            settled=settled,
+            settled_period=settled_period,
+            settled_until=settled_until,
         )
 
 
 @dataclass(slots=True)
 class Service:
-    """The state of one service. `objectives` are the configured ones, ordered by name."""
+    """The state of one service.
+
+    Args:
+        key: Its key.
+        objectives: The configured ones, ordered by name.
+        states: By digest of the objective.
+        certificates: By policy and version.
+        versions: All that were counted.
+        sketches: Of the open minutes.
+        newest_minute: Newest minute of its items.
+        first_seen: Closed minute at which each version was there for the first time.
+        told: Minutes of the notifications within the last hour.
+    """
 
     key: str
     objectives: list[Objective] = field(default_factory=list)
@@ -79,6 +110,8 @@ class Service:
     versions: set[str] = field(default_factory=set)
     sketches: Sketches = field(default_factory=Sketches)
     newest_minute: int | None = None
+    first_seen: dict[str, int] = field(default_factory=dict)
+    told: list[int] = field(default_factory=list)
     _targets: list[tuple[Objective, str, Predicate]] = field(default_factory=list)
 
     def targets(self) -> list[tuple[Objective, str, Predicate]]:
@@ -87,10 +120,37 @@ class Service:
             self._targets = [(o, o.digest, Predicate.of(o)) for o in self.objectives]
         return self._targets
 
+    def exclude(self, adjustments: Iterable[Adjustment]) -> None:
+        """Tells each configured objective which minutes are left out of its budget."""
+        for objective in self.objectives:
+            spans = sorted((a.start_minute, a.end_minute) for a in adjustments if objective.name in a.objectives)
+            self.states[objective.digest].excluded = _merged(spans)
+
+    def see_versions(self, minute: int) -> list[str]:
+        """Notes the versions that are new at a closed minute. Returns those that came after the first."""
+        new = sorted(self.versions - self.first_seen.keys())
+        is_first = not self.first_seen
+        self.first_seen.update((version, minute) for version in new)
+        return [] if is_first else new
+
+    def deploys(self) -> list[tuple[str, int]]:
+        """Returns the versions that came after the first, each with the minute at which it appeared, in this order."""
+        first = min(self.first_seen.values(), default=0)
+        return sorted(((v, at) for v, at in self.first_seen.items() if at > first), key=lambda seen: (seen[1], seen[0]))
+
+    def told_within(self, minute: int, length_minutes: int) -> list[int]:
+        """Returns the minutes of the notifications within the time that ends with a minute."""
+        return [told for told in self.told if told > minute - length_minutes]
+
     @property
     def policy(self) -> str:
         """Digest of what a certificate of this service claims: the set of its objectives."""
-        return hashlib.sha256("".join(sorted(o.digest for o in self.objectives)).encode()).hexdigest()[:32]
+        return hashlib.sha256("".join(sorted(o.digest for o in self.claimed)).encode()).hexdigest()[:32]
+
+    @property
+    def claimed(self) -> list[Objective]:
+        """The objectives that a certificate claims."""
+        return [objective for objective in self.objectives if objective.certified]
 
     def dump_head(self) -> dict[str, Any]:
         """Returns everything but sketches and the configured objectives, which travel with the configuration."""
@@ -99,6 +159,8 @@ class Service:
             "certificates": {key: c.dump() for key, c in sorted(self.certificates.items())},
             "versions": sorted(self.versions),
             "newest_minute": self.newest_minute,
+            "first_seen": dict(sorted(self.first_seen.items())),
+            "told": self.told,
         }
 
     def load_head(self, body: dict[str, Any]) -> None:
@@ -107,3 +169,16 @@ class Service:
         self.certificates = {key: Certificate.load(entry) for key, entry in body["certificates"].items()}
         self.versions = set(body["versions"])
         self.newest_minute = body["newest_minute"]
+        self.first_seen = body.get("first_seen", {})
+        self.told = body.get("told", [])
+
+
+def _merged(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Returns sorted half-open spans with those joined that touch or overlap."""
+    joined: list[tuple[int, int]] = []
+    for start, end in spans:
+        if joined and start <= joined[-1][1]:
+            joined[-1] = joined[-1][0], max(end, joined[-1][1])
+        else:
+            joined.append((start, end))
+    return tuple(joined)

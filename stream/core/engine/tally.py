@@ -10,8 +10,8 @@ import numpy as np
 from stream.core.cells import COLUMNS, Column, squared_weight
 from stream.core.columns import Array, Kind, RowFlag, Rows, Signal
 from stream.core.exemplars import Exemplars, exemplars_of
-from stream.core.slo.selection import having
-from stream.core.slo.spec import Objective, SliSignal, Wanted
+from stream.core.slo.selection import having, having_any, within_threshold
+from stream.core.slo.spec import Objective, RawRatio, SliSignal, Threshold, Wanted
 
 DENSE_CELLS_PER_ROW = 4
 """Where pairs and minutes make at most this many cells per row, all of them are summed instead of sorting the rows."""
@@ -30,6 +30,12 @@ class Predicate:
     good_attributes: Wanted
     severity_lt: int | None
     sampling_none: bool
+    without: Wanted = ()
+    bad_attributes: Wanted = ()
+    threshold: Threshold | None = None
+    good_metric: str | None = None
+    bad_metric: str | None = None
+    raw: RawRatio | None = None
 
     @classmethod
     def of(cls, objective: Objective) -> Predicate:
@@ -44,6 +50,12 @@ class Predicate:
             good_attributes=objective.good_attributes,
             severity_lt=objective.severity_lt,
             sampling_none=objective.sampling_none,
+            without=objective.without,
+            bad_attributes=objective.bad_attributes,
+            threshold=objective.threshold,
+            good_metric=objective.good_metric,
+            bad_metric=objective.bad_metric,
+            raw=objective.raw,
         )
 
 
@@ -67,7 +79,8 @@ def tally(
 ) -> Tally:
     """Returns what the rows of the wanted pairs add to the cells of objectives with this predicate.
 
-    A row whose end lies before its start has no duration: it is left out where good is a duration.
+    A row whose end lies before its start has no duration: it is left out where good is a duration. What the predicate
+    excludes is counted as that, and as nothing else.
 
     Args:
         rows: Rows of any services.
@@ -79,10 +92,15 @@ def tally(
     """
     chosen = np.flatnonzero(_selected(rows, predicate) & wanted[pair])
     bad = _bad(rows, chosen, predicate)
-    sums = grouped(pair[chosen], minute[chosen], _values(rows, chosen, bad, predicate.sampling_none))
+    values = _values(rows, chosen, bad, predicate.sampling_none)
+    excluded = np.zeros(len(chosen), bool)
+    if predicate.without and len(chosen):
+        excluded = having_any(rows.attribute_sets, predicate.without)[rows.attributes[chosen]]
+        values = without(values, excluded)
+    sums = grouped(pair[chosen], minute[chosen], values)
     if traced is None:
         return sums
-    shown = traced[chosen]
+    shown = traced[chosen] & ~excluded
     return replace(sums, exemplars=exemplars_of(rows, chosen[shown], minute[chosen[shown]], bad[shown]))
 
 
@@ -117,6 +135,10 @@ def _bad(rows: Rows, chosen: Array, predicate: Predicate) -> Array:
         bad = rows.severity[chosen] >= predicate.severity_lt
     elif predicate.good_attributes:
         bad = ~having(rows.attribute_sets, predicate.good_attributes)[rows.attributes[chosen]]
+    elif predicate.bad_attributes:
+        bad = having(rows.attribute_sets, predicate.bad_attributes)[rows.attributes[chosen]]
+    elif predicate.threshold is not None:
+        bad = ~within_threshold(rows.attribute_sets, predicate.threshold)[rows.attributes[chosen]]
     else:
         bad = (rows.flags[chosen] & RowFlag.FAILED) != 0
     return np.asarray(bad)
@@ -134,6 +156,14 @@ def _values(rows: Rows, chosen: Array, bad: Array, sampling_none: bool) -> Array
     values[Column.WEIGHT_SQUARE_BAD] = square * bad
     if not sampling_none:
         values[Column.N_UNKNOWN] = count * ((rows.flags[chosen] & RowFlag.SAMPLING_UNKNOWN) != 0)
+    return values
+
+
+def without(values: Array, excluded: Array) -> Array:
+    """Returns the values int64[COLUMNS, n] with what bool[n] is excluded counted as that alone."""
+    n_excluded = np.where(excluded, values[Column.N], 0)
+    values = np.where(excluded, 0, values)
+    values[Column.N_EXCLUDED] = n_excluded
     return values
 
 

@@ -14,6 +14,10 @@ from stream.core.slo.spec import Objective
 from stream.core.statistics.intervals import effective_count, wilson
 from stream.core.units import SECOND_NS, WEIGHT_ONE
 
+SLICE_ONE = 1 << 40
+"""The weight of one slice, or of one point that is a ratio itself. Either may be good in part; the part is rounded to
+this, against the service."""
+
 _SQUARE_ONE = 1 << 8
 _MILLISECOND_NS = 1_000_000
 
@@ -31,6 +35,7 @@ class Sli:
         interval: 95 % Wilson interval of the ratio at the effective number of events (Kish); None without data.
         n_unsure: Of n, events of which a histogram does not tell whether they were good. They are not in `good`.
         ratio_upper: The ratio if all of these were good; None without data.
+        n_excluded: Events beside n that the objective leaves out, such as health checks.
     """
 
     n: int
@@ -41,29 +46,44 @@ class Sli:
     interval: tuple[float, float] | None
     n_unsure: int = 0
     ratio_upper: float | None = None
+    n_excluded: int = 0
 
 
-def sli(cell: Sequence[int]) -> Sli:
+def sli(cell: Sequence[int], unit: int = WEIGHT_ONE) -> Sli:
     """Returns the indicator of a summed cell.
+
+    Args:
+        cell: Counters, by `Column`.
+        unit: The weight of one: `WEIGHT_ONE` for events, `SLICE_ONE` for slices, which all weigh the same.
 
     Source: effective sample size (Σw)²/Σw², L. Kish, "Survey Sampling", 1965; at weight 1 it is the number of events.
     """
     weight, weight_bad = cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]
-    total = weight / WEIGHT_ONE
+    total = weight / unit
     if weight == 0:
-        return Sli(n=0, n_unknown=0, good=0.0, total=0.0, ratio=None, interval=None)
-    n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / _SQUARE_ONE)
+        return Sli(
+            n=0,
+            n_unknown=0,
+            good=0.0,
+            total=0.0,
+            ratio=None,
+            interval=None,
+            n_excluded=cell[Column.N_EXCLUDED],
+        )
+    weighted = unit == WEIGHT_ONE
+    n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / _SQUARE_ONE) if weighted else total
     low, high = wilson(n_effective * (weight_bad / weight), n_effective)
     n_unsure = cell[Column.N_UNSURE]
     return Sli(
         n=cell[Column.N],
         n_unknown=cell[Column.N_UNKNOWN],
-        good=(weight - weight_bad) / WEIGHT_ONE,
+        good=(weight - weight_bad) / unit,
         total=total,
         ratio=float(Fraction(weight - weight_bad, weight)),
         interval=(1 - high, 1 - low),
         n_unsure=n_unsure,
-        ratio_upper=float(Fraction(weight - weight_bad + n_unsure * WEIGHT_ONE, weight)),
+        ratio_upper=float(Fraction(weight - weight_bad + n_unsure * unit, weight)),
+        n_excluded=cell[Column.N_EXCLUDED],
     )
 
 
@@ -93,21 +113,25 @@ class Budget:
     remaining_max_ratio: float | None
 
 
-def budget(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction) -> Budget:
-    """Returns the budget of a window of which `coverage` (0 to 1) was observed.
+def remaining(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction) -> tuple[Fraction, Fraction] | None:
+    """Returns the least and the most that can be left of a budget whose window was observed for `coverage` (0 to 1).
 
-    With mean traffic, the whole window holds total ÷ coverage events and allows (1 − target) of them to be bad.
+    With mean traffic, the whole window holds total ÷ coverage events and allows (1 − target) of them to be bad. At
+    least: if every minute not observed was, or will be, all bad; at most: if all good. None without data.
     """
-    weight, weight_bad = cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]
-    if weight == 0:
+    if cell[Column.WEIGHT] == 0 or coverage == 0:
+        return None
+    most = 1 - coverage * Fraction(cell[Column.WEIGHT_BAD], cell[Column.WEIGHT]) / bad_ratio_max
+    return most - (1 - coverage) / bad_ratio_max, most
+
+
+def budget(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction) -> Budget:
+    """Returns the budget of a window of which `coverage` (0 to 1) was observed, for readers."""
+    if cell[Column.WEIGHT] == 0:
         return Budget(consumed_ratio=None, remaining_min_ratio=None, remaining_max_ratio=None)
-    consumed = Fraction(weight_bad, weight) / bad_ratio_max
-    if coverage == 0:
-        return Budget(consumed_ratio=float(consumed), remaining_min_ratio=None, remaining_max_ratio=None)
-    unseen = (1 - coverage) / bad_ratio_max
-    best = 1 - consumed * coverage
+    left = remaining(cell, bad_ratio_max, coverage)
     return Budget(
-        consumed_ratio=float(consumed),
-        remaining_min_ratio=float(best - unseen),
-        remaining_max_ratio=float(best),
+        consumed_ratio=float(Fraction(cell[Column.WEIGHT_BAD], cell[Column.WEIGHT]) / bad_ratio_max),
+        remaining_min_ratio=None if left is None else float(left[0]),
+        remaining_max_ratio=None if left is None else float(left[1]),
     )

@@ -6,7 +6,7 @@ The bundle travels as JSON in `qma.config` and inside the log; it is part of eve
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
@@ -17,6 +17,9 @@ import orjson
 from stream.core.columns import Kind
 from stream.core.errors import IncompatibleError
 from stream.core.otlp import Limits
+from stream.core.slo.alerts import Alerting
+from stream.core.slo.calendar import Calendar
+from stream.core.slo.declared import Adjustment, Mute
 from stream.core.units import DAY_MINUTES, MINUTE_NS
 
 BUNDLE_FORMAT = 2
@@ -62,6 +65,76 @@ CARRIERS: dict[SliSignal, tuple[SourceSignal, ...]] = {
 """The signals of the sources that an objective can be counted from."""
 
 
+class BudgetingMethod(StrEnum):
+    """What the error budget is made of. Source: OpenSLO v1, `budgetingMethod`."""
+
+    OCCURRENCES = "occurrences"
+    """Events."""
+    TIMESLICES = "timeslices"
+    """Slices of time, each good or bad."""
+    RATIO_TIMESLICES = "ratio-timeslices"
+    """Slices of time, each as good as the ratio of its events: a busy slice weighs as much as a quiet one."""
+
+
+class EmptySlice(StrEnum):
+    """What a slice with too few events counts as."""
+
+    GOOD = "good"
+    BAD = "bad"
+    IGNORE = "ignore"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slices:
+    """How time is cut into slices, and when a slice is good.
+
+    Args:
+        minutes: Length of a slice; divides an hour.
+        target: Least exact ratio of good events of a good slice; '' where each slice is as good as its ratio.
+        empty: What a slice with fewer than `events_min` events counts as.
+        events_min: Events that a slice needs to be judged.
+    """
+
+    minutes: int = 1
+    target: str = ""
+    empty: EmptySlice = EmptySlice.IGNORE
+    events_min: int = 1
+
+
+class Comparison(StrEnum):
+    """How a value is compared with a threshold. Source: OpenSLO v1, `op`."""
+
+    LTE = "lte"
+    LT = "lt"
+    GTE = "gte"
+    GT = "gt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Threshold:
+    """Good means that a number compares with a threshold so.
+
+    Args:
+        op: The comparison that is good.
+        value: The threshold, exactly, as a decimal.
+        attribute: Name of the attribute that holds the number; None: the value of the metric's point.
+    """
+
+    op: Comparison
+    value: str
+    attribute: str | None = None
+
+
+class RawRatio(StrEnum):
+    """What a metric says whose points are ratios themselves. Source: OpenSLO v1, `rawType`."""
+
+    SUCCESS = "success"
+    FAILURE = "failure"
+
+
+_NO_ALERTING = Alerting()
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Objective:
     """One objective of one SLO.
@@ -81,10 +154,24 @@ class Objective:
         attributes: Only what has one of the values of each of these counts.
         good_attributes: Good means one of the values of each of these; what lacks one of them is bad.
         severity_lt: Logs: good means a severity number below this; a record without one has 0.
+        without: What has one of the values of any of these does not count, and is counted as excluded.
+        bad_attributes: Bad means one of the values of each of these; everything else that counts is good.
+        threshold: Good means a number within a threshold.
+        good_metric: Metrics: what this metric adds is good, of all that `metric` adds.
+        bad_metric: Metrics: what this metric adds is bad, of all that `metric` adds.
+        raw: Metrics: each point is a ratio from 0 to 1 itself.
+        versions: Only these versions count; () for all.
+        cohort: Which part of an objective's events this one is about, as `attribute=value`; '' for all of them.
+        cohort_of: Name of the objective that it is a part of; '' for none.
+        method: What its budget is made of.
+        slices: How time is cut, where the budget is made of slices.
+        calendar: Name of its calendar in the bundle; None: its window rolls, and is `window_minutes` long.
+        certified: A certificate of the service claims it.
+        alerting: Its alerts. No part of the digest.
 
-    At most one of `duration_lte_ns`, `good_attributes` and `severity_lt` is given; none: good means that the event
-    did not fail. Fields added after the first release are at the end and left out of what is written, and of the
-    digest, where they have their defaults.
+    At most one of `duration_lte_ns`, `good_attributes`, `severity_lt`, `bad_attributes`, `threshold`, `good_metric`,
+    `bad_metric` and `raw` is given; none: good means that the event did not fail. Fields added after the first release
+    are at the end and left out of what is written, and of the digest, where they have their defaults.
     """
 
     service: str
@@ -101,6 +188,20 @@ class Objective:
     attributes: Wanted = ()
     good_attributes: Wanted = ()
     severity_lt: int | None = None
+    without: Wanted = ()
+    bad_attributes: Wanted = ()
+    threshold: Threshold | None = None
+    good_metric: str | None = None
+    bad_metric: str | None = None
+    raw: RawRatio | None = None
+    versions: tuple[str, ...] = ()
+    cohort: str = ""
+    cohort_of: str = ""
+    method: BudgetingMethod = BudgetingMethod.OCCURRENCES
+    slices: Slices | None = None
+    calendar: str | None = None
+    certified: bool = True
+    alerting: Alerting = _NO_ALERTING
 
     @property
     def target_ratio(self) -> Fraction:
@@ -115,20 +216,46 @@ class Objective:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the definition: an edited objective is another one, with a history of its own."""
-        return _digest(replace(self, since=None) if self.since is not None else self)
+        defined = replace(self, since=None, alerting=_NO_ALERTING)
+        return _digest(defined if defined != self else self)
+
+    @property
+    def is_certifiable(self) -> bool:
+        """Whether what it counts are single events or slices, each good or bad: what the tests of certificates need."""
+        whole = self.method is not BudgetingMethod.RATIO_TIMESLICES and self.raw is None
+        return whole and self.good_metric is None and self.bad_metric is None
+
+    @property
+    def attribute_keys(self) -> set[str]:
+        """Names of the attributes that have to be read to count it."""
+        keys = {key for key, _ in (*self.attributes, *self.good_attributes, *self.bad_attributes, *self.without)}
+        return keys | ({self.threshold.attribute} if self.threshold and self.threshold.attribute else set())
 
     def dump(self) -> dict[str, Any]:
         """Returns the objective as plain values, in an order that never changes; `load` gives back an equal one."""
-        return {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != _LATER.get(f.name, _ALWAYS)}
+        body = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != _LATER.get(f.name, _ALWAYS)}
+        for name in ("threshold", "slices"):
+            if name in body:
+                body[name] = asdict(body[name])
+        if "alerting" in body:
+            body["alerting"] = self.alerting.dump()
+        return body
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Objective:
         """Returns the objective that `dump` wrote."""
-        values = {**body, "kinds": tuple(body["kinds"])}
-        if "signal" in body:
-            values["signal"] = SliSignal(body["signal"])
-        for name in ("attributes", "good_attributes"):
+        values = {**body, "kinds": tuple(body["kinds"]), "versions": tuple(body.get("versions", ()))}
+        for name, kind in (("signal", SliSignal), ("method", BudgetingMethod), ("raw", RawRatio)):
+            if name in body:
+                values[name] = kind(body[name])
+        for name in ("attributes", "good_attributes", "bad_attributes", "without"):
             values[name] = tuple((key, tuple(wanted)) for key, wanted in body.get(name, ()))
+        if "threshold" in body:
+            values["threshold"] = Threshold(**{**body["threshold"], "op": Comparison(body["threshold"]["op"])})
+        if "slices" in body:
+            values["slices"] = Slices(**{**body["slices"], "empty": EmptySlice(body["slices"]["empty"])})
+        if "alerting" in body:
+            values["alerting"] = Alerting.load(body["alerting"])
         return cls(**values)
 
 
@@ -189,6 +316,7 @@ class Settings:
         streams_max: Metric streams per partition whose last point is remembered; points of further ones are rejected.
         duplicate_minutes: Identical messages of one topic within this time count once; 0: each counts.
         limits: What a decoder reads at most.
+        notifications_per_hour_max: Alerts of one service that are told within an hour; further ones are held back.
     """
 
     allowed_lateness_ns: int = MINUTE_NS
@@ -200,6 +328,7 @@ class Settings:
     streams_max: int = 100_000
     duplicate_minutes: int = 10
     limits: Limits = field(default_factory=Limits)
+    notifications_per_hour_max: int = 20
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,11 +341,14 @@ class Bundle:
     sources: tuple[Source, ...]
     objectives: tuple[Objective, ...]
     settings: Settings = Settings()
+    calendars: tuple[Calendar, ...] = ()
+    adjustments: tuple[Adjustment, ...] = ()
+    mutes: tuple[Mute, ...] = ()
 
     @property
     def attributes(self) -> tuple[str, ...]:
         """The allow-list: every attribute that any objective names, sorted. No other is ever read."""
-        return tuple(sorted({key for o in self.objectives for key, _ in (*o.attributes, *o.good_attributes)}))
+        return tuple(sorted({key for o in self.objectives for key in o.attribute_keys}))
 
     def encode(self) -> bytes:
         """Returns the bundle as canonical JSON."""
@@ -229,6 +361,9 @@ class Bundle:
                 "sources": self.sources,
                 "objectives": [objective.dump() for objective in self.objectives],
                 "settings": self.settings,
+                "calendars": [calendar.dump() for calendar in self.calendars],
+                "adjustments": [adjustment.dump() for adjustment in self.adjustments],
+                "mutes": [mute.dump() for mute in self.mutes],
             },
             option=orjson.OPT_SORT_KEYS,
         )
@@ -259,6 +394,9 @@ def decode_bundle(data: bytes) -> Bundle:
         sources=tuple(Source(**source) for source in body["sources"]),
         objectives=tuple(Objective.load(objective) for objective in body["objectives"]),
         settings=_settings(body["settings"]),
+        calendars=tuple(Calendar.load(calendar) for calendar in body.get("calendars", ())),
+        adjustments=tuple(Adjustment.load(adjustment) for adjustment in body.get("adjustments", ())),
+        mutes=tuple(Mute.load(mute) for mute in body.get("mutes", ())),
     )
 
 

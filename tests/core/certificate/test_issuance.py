@@ -8,6 +8,7 @@ from stream.core.certificate.issuance import ALPHA, Certificate, Evidence, asses
 from stream.core.certificate.lifecycle import FIXES, TRANSITIONS, CertificateState, Reason, Trigger
 from stream.core.columns import RowFlag
 from stream.core.events import CertificateEvent
+from stream.core.slo.spec import RawRatio, SliSignal
 from stream.core.statistics.sequential import log_e_value
 from stream.core.units import DAY_NS, MINUTE_NS, SECOND_NS, WEIGHT_ONE
 from tests.core.engine.log_writer import (
@@ -129,7 +130,7 @@ def test_the_annotation_that_nothing_samples_makes_unknown_weights_count():
 
 
 def test_every_reason_is_listed_in_order():
-    wanted = objective(service="unknown/-/x")
+    wanted = objective(service="unknown/-/x", signal=SliSignal.METRICS, metric="ratio", raw=RawRatio.SUCCESS)
     evidence = Evidence(n=1, n_bad=1, n_unknown=1, n_sampled=1, n_unsure=1)
     certificate = Certificate("unknown/-/x", "", "p", 0, 0, evidence={wanted.digest: evidence})
     assert pending_reasons(certificate, [wanted], catching_up=True) == tuple(Reason)

@@ -3,7 +3,7 @@
 import hashlib
 
 from stream.core.engine import Engine
-from stream.core.events import render
+from stream.core.rendering import render
 from tests.core.engine.scenarios import rich_log
 
 if __name__ == "__main__":

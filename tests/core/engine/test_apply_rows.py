@@ -9,7 +9,8 @@ import orjson
 import pytest
 
 from stream.core.engine import Engine, balance
-from stream.core.events import DeadLetter, render
+from stream.core.events import DeadLetter
+from stream.core.rendering import render
 from stream.core.units import DAY_NS
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, objective, run
 

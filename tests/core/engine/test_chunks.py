@@ -2,16 +2,21 @@
 
 import struct
 
+import orjson
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.core.cells import Column
+from stream.core.columns import encode_table
 from stream.core.engine import Engine
 from stream.core.errors import IncompatibleError
-from stream.core.events import render
+from stream.core.rendering import render
 from stream.core.units import MINUTE_NS
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, minute_by_minute, objective, steady
 from tests.core.engine.scenarios import rich_log
+from tests.core.oracles import engine_cells, nonzero
 
 Log = list[tuple[int, bytes]]
 Bytes = list[tuple[str, bytes, bytes]]
@@ -62,9 +67,20 @@ def eight_hours() -> Log:
     return writer.log
 
 
+def days() -> Log:
+    """A little traffic every other hour: spans of every ring come and most of them go."""
+    writer = LogWriter(bundle(objective(window_minutes=60)))
+    minute_by_minute(writer, steady(3, 2))
+    for hours in range(1, 91, 2):
+        until_ns = T0_NS + hours * 60 * MINUTE_NS
+        writer.record([Event(until_ns - 1)], until_ns=until_ns)
+    return writer.log
+
+
 EIGHT_HOURS = eight_hours()
+DAYS = days()
 RICH = rich_log()[:80]
-UNINTERRUPTED = {id(log): fold(log) for log in (EIGHT_HOURS, RICH)}
+UNINTERRUPTED = {id(log): fold(log) for log in (EIGHT_HOURS, RICH, DAYS)}
 
 
 @settings(max_examples=6)
@@ -104,19 +120,52 @@ def test_certificates_that_expire_together_do_so_in_the_same_order_after_a_resto
 
 
 def test_days_later_old_spans_are_deleted_and_what_is_kept_is_bounded():
-    writer = LogWriter(bundle(objective(window_minutes=60)))
-    minute_by_minute(writer, steady(3, 2))
-    for hours in range(1, 91, 2):
-        until_ns = T0_NS + hours * 60 * MINUTE_NS
-        writer.record([Event(until_ns - 1)], until_ns=until_ns)
-    everywhere = frozenset(range(len(writer.log)))
-    outputs, topic, engine = fold(writer.log, everywhere, frozenset({5, 9, 15}))
-    assert outputs == fold(writer.log)[0]
-    minute_spans = [key for key in topic if key.startswith(b"cells/series/0/")]
-    ten_minute_spans = [key for key in topic if key.startswith(b"cells/series/1/")]
+    outputs, topic, engine = fold(DAYS, frozenset(range(len(DAYS))), frozenset({5, 9, 15}))
+    assert outputs == UNINTERRUPTED[id(DAYS)][0]
+    minute_spans = [key for key in topic if key.startswith(b"cells/0/")]
+    ten_minute_spans = [key for key in topic if key.startswith(b"cells/1/")]
     assert 1 <= len(minute_spans) <= 9
     assert 10 <= len(ten_minute_spans) <= 16
-    assert engine.state.cells["series"].rings[0].capacity < 2000
+    assert len(engine.state.cells["series"].rings[0].blocks) <= 9
+
+
+def in_format_2(engine: Engine) -> dict[bytes, bytes]:
+    """Returns the state as format 2 wrote it: a chunk for each store, ring, span and service, with whole weights."""
+    chunks = {key: value for key, value in engine.snapshot().items() if not key.startswith(b"cells/")}
+    spans: dict[tuple[str, int, int, str], dict[tuple[str, int], tuple[int, ...]]] = {}
+    for store, cells in engine.state.cells.items():
+        for ring, held in enumerate(cells.rings):
+            for ((service, digest, version), period), values in sorted(nonzero(cells, ring).items()):
+                span = spans.setdefault((store, ring, period // held.spec.span_periods, service), {})
+                span[f"{digest}/{version}", period] = values
+    for (store, ring, number, service), counted in spans.items():
+        names, periods = zip(*counted, strict=True)
+        columns = {column.name.lower(): [values[column] for values in counted.values()] for column in Column}
+        for name in ("n_unsure", "n_excluded"):
+            if not any(columns[name]):
+                del columns[name]
+        arrays = {"series": pa.array(names).dictionary_encode(), "period": periods, **columns}
+        body = encode_table({name: pa.array(values) for name, values in arrays.items()})
+        chunks[f"cells/{store}/{ring}/{number}/{service}".encode()] = b"QMAS\3\0" + body
+    manifest = orjson.loads(chunks[b"manifest"][6:]) | {"chunks": len(chunks) - 1}
+    chunks[b"manifest"] = b"QMAS\3\0" + orjson.dumps(manifest)
+    return {key: struct.pack("<4sH", b"QMAS", 2) + value[6:] for key, value in chunks.items()}
+
+
+@pytest.mark.parametrize("log", [EIGHT_HOURS, RICH, DAYS], ids=["spans retire", "much happens", "days"])
+@pytest.mark.parametrize("share", [0.4, 1])
+def test_a_state_of_the_format_before_is_read_and_written_anew(log: Log, share: float):
+    until = int(share * len(log))
+    before, _, engine = fold(log[:until])
+    topic = in_format_2(engine)
+    upgraded = Engine.restore(0, topic)
+    assert engine_cells(upgraded) == engine_cells(engine)
+    outputs = [render(o) for i in range(until, len(log)) for o in upgraded.apply(i, *log[i])]
+    whole_outputs, _, whole = UNINTERRUPTED[id(log)]
+    assert before + [(o.topic, o.key, o.value) for o in outputs] == whole_outputs
+    save(upgraded, topic)
+    assert not any(key.startswith((b"cells/series/", b"cells/versions/")) for key in topic)
+    assert upgraded.snapshot() == whole.snapshot() == Engine.restore(0, topic).snapshot()
 
 
 def test_an_idle_checkpoint_writes_the_manifest_alone():
@@ -155,7 +204,10 @@ def test_a_state_with_a_missing_or_a_foreign_chunk_is_refused(saved: dict[bytes,
         Engine.restore(0, saved | {b"head/x/y/z": saved[b"config"]})
 
 
-@pytest.mark.parametrize("prefix", [struct.pack("<4sH", b"QMAS", 3), struct.pack("<4sH", b"XXXX", 1), b"QM", b""])
+@pytest.mark.parametrize(
+    "prefix",
+    [struct.pack("<4sH", b"QMAS", 4), struct.pack("<4sH", b"QMAS", 1), struct.pack("<4sH", b"XXXX", 3), b"QM", b""],
+)
 def test_a_state_of_another_format_is_refused(saved: dict[bytes, bytes], prefix: bytes):
     for key in saved:
         body = saved[key][6:] if len(prefix) == 6 else b""

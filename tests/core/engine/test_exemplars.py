@@ -16,9 +16,10 @@ from hypothesis import strategies as st
 from stream.core.columns import RowFlag, Rows, Signal
 from stream.core.engine import Engine
 from stream.core.engine.tally import Predicate, tally
-from stream.core.events import Output, SliEvent, render
+from stream.core.events import Output, SliEvent
 from stream.core.exemplars import OPEN_MINUTES_MAX, Exemplars, is_traced, thinned
 from stream.core.log import decode_record, encode_record
+from stream.core.rendering import render
 from stream.core.slo.spec import Objective, SliSignal
 from stream.core.units import MINUTE_NS
 from tests.core.engine.log_writer import SERVICE, T0_NS, Event, LogWriter, bundle, objective, run

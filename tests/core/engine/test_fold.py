@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 from stream.core.columns import Kind, RowFlag
 from stream.core.engine import Engine, balance
 from stream.core.errors import DecodeError, IncompatibleError
-from stream.core.events import DeadLetter, Output, SliEvent, render
+from stream.core.events import DeadLetter, Output, SliEvent
 from stream.core.log import LogRecord, decode_record, encode_record
+from stream.core.rendering import render
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, WEIGHT_ONE
 from tests.core.engine.log_writer import (
     SERVICE,

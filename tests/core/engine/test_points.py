@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import struct
 from dataclasses import replace
 from typing import Any
 
@@ -15,8 +14,9 @@ from hypothesis import strategies as st
 
 from stream.core.cells import Column
 from stream.core.engine import Engine, balance
-from stream.core.events import DeadLetter, render
+from stream.core.events import DeadLetter
 from stream.core.points import MetricType, PointFlag, Temporality
+from stream.core.rendering import render
 from stream.core.streams.memory import CHUNK_STREAMS_MAX, KNOWN_NS
 from stream.core.units import HOUR_NS, MINUTE_NS, SECOND_NS, WEIGHT_ONE, minute_of
 from tests.core.engine.log_writer import SERVICE, T0_NS, Event, bundle, objective, run
@@ -350,20 +350,6 @@ def test_a_checkpoint_writes_only_the_chunks_whose_streams_had_points():
     run(writer.log, engine)
     changed = [key for key, _ in engine.checkpoint().chunks if key.startswith(b"streams/")]
     assert [key.split(b"/", 2)[2] for key in changed] == [services[0].encode()]
-
-
-def test_the_state_of_the_format_before_is_read():
-    """It knew nothing of streams nor of events of which nobody knows whether they were good."""
-    writer = PointWriter(bundle(metric_objective()))
-    writer.record(until_ns=T0_NS)
-    _, topic, _ = fold(writer.log)
-    old: dict[bytes, bytes] = {}
-    for key, value in topic.items():
-        body = value[6:]
-        if key == b"manifest":
-            body = orjson.dumps({name: part for name, part in orjson.loads(body).items() if name != "streams"})
-        old[key] = struct.pack("<4sH", b"QMAS", 1) + body
-    assert Engine.restore(0, old).snapshot() == Engine.restore(0, topic).snapshot()
 
 
 def test_rows_and_points_of_one_service_count_side_by_side():

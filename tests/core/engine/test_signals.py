@@ -12,10 +12,11 @@ import pytest
 from stream.core.certificate.lifecycle import CertificateState, Reason
 from stream.core.columns import Kind, RowFlag, Rows, Signal
 from stream.core.engine import Engine
-from stream.core.events import AlertEvent, CertificateEvent, Output, SketchEvent, SliEvent, render
+from stream.core.events import AlertEvent, CertificateEvent, Output, SketchEvent, SliEvent
 from stream.core.log import LogRecord, Progress, SourceProgress, SourceRange, encode_record
 from stream.core.points import MetricType, PointFlag, Points, Temporality
-from stream.core.slo.burn_rate import AlertState
+from stream.core.rendering import render
+from stream.core.slo.alerts import AlertState
 from stream.core.slo.spec import Bundle, SliSignal
 from stream.core.units import MINUTE_NS, SECOND_NS, WEIGHT_ONE
 from tests.core.engine.log_writer import SERVICE, T0_NS, bundle, objective

@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from stream.core.cells import COLUMNS, Column
 from stream.core.slo.burn_rate import (
+    DEFAULT_RULES,
     RULES,
-    TRANSITIONS,
-    AlertState,
+    SUPPLEMENTS,
+    RuleKind,
     burn_rate,
     burns,
     duration,
-    explain,
     rules_for,
     window_lengths,
 )
@@ -40,6 +40,36 @@ def test_the_factors_scale_with_the_window_and_never_ask_for_less_than_the_budge
     assert [float(rule.factor(7 * DAY_MINUTES)) for rule in RULES] == [3.36, 1.4, 1.0, 1.0]
 
 
+def test_the_nominal_factor_may_ask_for_less():
+    """Sloth's 28 d catalogue: 13.44, 5.6, 2.8 and 0.9333, which would ticket on burning that lasts for ever."""
+    nominal = [rule.nominal_factor(28 * DAY_MINUTES) for rule in RULES]
+    assert [round(float(factor), 4) for factor in nominal] == [13.44, 5.6, 2.8, 0.9333]
+
+
+@pytest.mark.parametrize(("left", "factor"), [("1", 30), ("0.5", 15), ("0.1", 3), ("0.01", 1)])
+def test_the_exhaustion_rule_asks_for_what_would_use_up_the_rest_within_a_day(left, factor):
+    """Thirty days: 30, 15 and 3 times with all, a half and a tenth of the budget left."""
+    (rule,) = [rule for rule in SUPPLEMENTS if rule.kind is RuleKind.EXHAUSTION]
+    assert rule.factor(MONTH, Fraction(left)) == factor
+
+
+def test_the_exhaustion_rule_has_no_factor_where_nothing_is_left_or_known():
+    (rule,) = [rule for rule in SUPPLEMENTS if rule.kind is RuleKind.EXHAUSTION]
+    assert rule.factor(MONTH, None) is None
+    assert rule.factor(MONTH, Fraction(0)) is None
+    assert rule.factor(MONTH, Fraction(-1)) is None
+
+
+def test_what_inhibits_a_rule_is_a_rule_that_comes_before_it():
+    """So that one pass in order knows which of them fire."""
+    seen = set()
+    ordered = {rule.name for rule in DEFAULT_RULES}
+    assert len(ordered) == len(DEFAULT_RULES)
+    for rule in DEFAULT_RULES:
+        assert set(rule.inhibited_by) <= ordered - {rule.name}
+        seen.add(rule.name)
+
+
 def test_rules_whose_long_window_does_not_fit_are_left_out():
     assert [rule.name for rule in rules_for(HOUR_MINUTES)] == ["page-1h-5m"]
     assert [rule.name for rule in rules_for(DAY_MINUTES)] == ["page-1h-5m", "page-6h-30m", "ticket-1d-2h"]
@@ -56,6 +86,7 @@ def test_exactly_fourteen_point_four_is_not_above_it():
     assert burns(above, above, factor) is True
     assert burns(above, at, factor) is False
     assert burns(at, above, factor) is False
+    assert burns(at, at, factor, at_least=True) is True
 
 
 def test_no_data_decides_nothing():
@@ -78,16 +109,5 @@ def test_burn_rates_are_exact(good, bad):
     assert burn_rate(cell(good + bad, bad), Fraction("0.001")) == burn([(good + bad, bad)], "0.999")
 
 
-def test_the_transition_table():
-    assert TRANSITIONS == {
-        AlertState.INACTIVE: {True: AlertState.FIRING},
-        AlertState.FIRING: {False: AlertState.INACTIVE},
-    }
-
-
-def test_an_explanation_names_windows_rates_and_what_is_lost():
-    text = explain(RULES[0], Fraction("14.4"), Fraction(20), Fraction("30.5"), True)
-    for part in ("1h and 5m", "20.00 and 30.50", "14.4", "2%"):
-        assert part in text
-    assert "no longer" in explain(RULES[0], Fraction("14.4"), Fraction(1), Fraction(1), False)
+def test_lengths_are_written_as_people_write_them():
     assert [duration(m) for m in (5, 90, 120, 4320)] == ["5m", "90m", "2h", "3d"]

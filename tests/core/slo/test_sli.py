@@ -82,7 +82,7 @@ def test_the_interval_is_wilsons_of_the_good_ratio(bad, n, low, high):
 
 def test_keeping_all_errors_and_a_tenth_of_the_rest():
     """Five bad events of weight 1 and 995 good ones of weight 10: 0.0502 %, not 0.5 %."""
-    values = [1000, 5, 9955 << 16, 5 << 16, (5 + 99_500) * 256, 5 * 256, 0, 0]
+    values = [1000, 5, 9955 << 16, 5 << 16, (5 + 99_500) * 256, 5 * 256, 0, 0, 0]
     found = sli(values)
     assert found.ratio is not None
     assert 1 - found.ratio == pytest.approx(5 / 9955)
@@ -92,7 +92,7 @@ def test_keeping_all_errors_and_a_tenth_of_the_rest():
 @given(st.integers(1, 1000), st.integers(1, 1000), st.integers(0, 1000))
 def test_the_ratio_lies_in_its_interval(weight, good, bad):
     n = good + bad
-    values = [n, bad, (n * weight) << 16, (bad * weight) << 16, n * weight**2 * 256, bad * weight**2 * 256, 0, 0]
+    values = [n, bad, (n * weight) << 16, (bad * weight) << 16, n * weight**2 * 256, bad * weight**2 * 256, 0, 0, 0]
     found = sli(values)
     assert found.interval is not None
     assert found.ratio is not None

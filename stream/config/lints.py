@@ -1,0 +1,127 @@
+"""Warnings about objectives that can be read but probably do not do what their author wants. They stop nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from fractions import Fraction
+
+from stream.config.objectives import Declared
+from stream.core.certificate.issuance import ALPHA
+from stream.core.columns import Kind
+from stream.core.slo.burn_rate import RuleKind, duration
+from stream.core.slo.planning import AlertPlan, alert_plans
+from stream.core.slo.spec import Objective, SliSignal
+from stream.core.statistics.sequential import events_until_decidable
+from stream.core.units import HOUR_MINUTES
+
+SLIS_MIN, SLIS_MAX = 3, 7
+"""Indicators that a service should have: fewer leave something unseen, nobody looks at more."""
+
+_RECEIVED = (Kind.SERVER, Kind.CONSUMER)
+
+
+def warn(declared: Sequence[Declared], events_per_hour: Fraction | None = None) -> None:
+    """Adds the warnings to the sections of the objectives.
+
+    Args:
+        declared: All objectives.
+        events_per_hour: Events of each objective, where somebody knows; None: nothing is said about traffic.
+    """
+    whole = [one for one in declared if not one.objective.cohort_of]
+    for one in whole:
+        _warn_of_alerts(one)
+        if events_per_hour is not None:
+            _warn_of_traffic(one, events_per_hour)
+    by_service: dict[str, list[Declared]] = {}
+    for one in whole:
+        by_service.setdefault(one.objective.service, []).append(one)
+    for service, some in by_service.items():
+        _warn_of_count(service, some)
+        _warn_of_blindness(some)
+
+
+def _warn_of_alerts(one: Declared) -> None:
+    """Warns of rules that can never burn, and of those that would burn at a rate that the budget sustains."""
+    objective = one.objective
+    rules = [r for r in objective.alerting.rules if _counts_failures(objective) or not r.availability_only]
+    plans = alert_plans(rules, objective.bad_ratio_max, objective.window_minutes)
+    unreachable = [plan for plan in plans if not _is_reachable(plan, objective)]
+    if unreachable:
+        burn = f"at a target of {objective.target} a total outage burns {_number(1 / objective.bad_ratio_max)} times"
+        named = ", ".join(f"`{plan.rule.name}` ({_number(plan.factor)} times)" for plan in unreachable)
+        fix = "raise the target, or name an alert policy with a lower threshold"
+        _warn_at_target(one, f"{burn}, so {named} can never fire; {fix}")
+    sustained = [plan for plan in plans if plan.sustainable]
+    if sustained:
+        named = " and ".join(f"`{plan.rule.name}` at {_number(plan.nominal_factor)} times" for plan in sustained)
+        message = f"over {duration(objective.window_minutes)} {named} would call on burning that the budget sustains"
+        fix = "it calls above 1 time instead; choose a window of 30d, or alert policies with thresholds above 1"
+        _warn_at_target(one, f"{message}: {fix}")
+
+
+def _is_reachable(plan: AlertPlan, objective: Objective) -> bool:
+    """Returns whether a total outage fires the rule."""
+    return plan.reachable or (objective.alerting.at_least and plan.factor * objective.bad_ratio_max == 1)
+
+
+def _warn_of_traffic(one: Declared, events_per_hour: Fraction) -> None:
+    """Warns of a target that one window of the traffic cannot show, however good the service is."""
+    objective = one.objective
+    needed = events_until_decidable(0, 0, objective.bad_ratio_max, ALPHA)
+    events = events_per_hour * objective.window_minutes / HOUR_MINUTES
+    if events < needed:
+        allowed = f"allow {_number(events * objective.bad_ratio_max)} bad ones"
+        found = (
+            f"{_number(events_per_hour)} events an hour are {_number(events)} in {duration(objective.window_minutes)}"
+        )
+        fix = "choose a lower target or a longer window, or send synthetic traffic to an objective of its own"
+        shown = f"and {needed:,} without a failure are needed to show {objective.target}"
+        _warn_at_target(one, f"{found}, which {allowed}, {shown}; {fix}")
+
+
+def _warn_of_count(service: str, some: Sequence[Declared]) -> None:
+    """Warns of a service with too few or too many indicators. Objectives of one SLO share theirs."""
+    slos = {one.slo for one in some}
+    if len(slos) < SLIS_MIN:
+        fix = "add some: latency, freshness, or what its users would complain of first"
+    elif len(slos) > SLIS_MAX:
+        fix = "keep those that users notice"
+    else:
+        return
+    has = f"{len(slos)} SLI{'s' * (len(slos) != 1)}"
+    message = f"the service {service} has {has}, and {SLIS_MIN} to {SLIS_MAX} are recommended; {fix}"
+    _warn_at_target(some[0], message)
+
+
+def _warn_of_blindness(some: Sequence[Declared]) -> None:
+    """Warns where nothing but what a service says itself tells whether it is there.
+
+    A process that crashes or hangs ends no span: its failures are missing instead of bad.
+    """
+    objectives = [one.objective for one in some]
+    if any(o.signal is SliSignal.METRICS or Kind.CLIENT in o.kinds for o in objectives):
+        return
+    for one in some:
+        objective = one.objective
+        of_spans = objective.signal is SliSignal.SPANS and set(objective.kinds) <= set(_RECEIVED)
+        by_no_data = any(rule.kind is RuleKind.NO_DATA for rule in objective.alerting.rules)
+        if of_spans and _counts_failures(objective) and not by_no_data:
+            fix = (
+                "add an SLO on client spans of a caller or on a metric of the load balancer, "
+                "or `alertWhenNoData: true` to a policy"
+            )
+            message = "counts failures by server spans alone, which crashed and hung requests never end"
+            _warn_at_target(one, f"{message}; {fix}")
+
+
+def _counts_failures(objective: Objective) -> bool:
+    return objective.duration_lte_ns is None and objective.threshold is None
+
+
+def _warn_at_target(one: Declared, message: str) -> None:
+    name = "targetPercent" if "targetPercent" in one.section.entries else "target"
+    one.section.warn(name, message)
+
+
+def _number(value: Fraction) -> str:
+    return f"{float(value):,.4g}" if value < 10_000 else f"{round(value):,}"

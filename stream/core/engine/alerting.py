@@ -1,0 +1,188 @@
+"""The alerts of an objective at a closed minute: what burns, who is told, and what is said."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+from stream.core.engine.services import Service
+from stream.core.engine.state import State
+from stream.core.engine.suspects import suspect_of
+from stream.core.engine.windows import Reader
+from stream.core.events import AlertEvent, HeldBack, HeldBackBy, Output
+from stream.core.exemplars import Exemplars
+from stream.core.slo.alerts import Alert, AlertState
+from stream.core.slo.burn_rate import BurnRule, RuleKind, burn_rate, burns, rules_for
+from stream.core.slo.explanation import AlertReading, explain
+from stream.core.slo.sli import budget, remaining, sli
+from stream.core.slo.spec import Objective
+from stream.core.units import HOUR_MINUTES
+
+DEPLOY_MUTE_MINUTES_MAX = 30
+
+
+def advance_alerts(state: State, service: Service, reader: Reader, exemplars: Exemplars | None) -> list[Output]:
+    """Runs the rules of an objective whose short window is covered. Returns an event for each change.
+
+    An alert that fires and was held back is told once nothing holds it back any more.
+    """
+    alerts, minute = reader.own.alerts, reader.closing.minute
+    outputs: list[Output] = []
+    for rule in rules_of(reader.objective):
+        alert = alerts.get(rule.name)
+        burning = _burning(state, reader, rule, alert)
+        if alert is None:
+            if not burning:
+                continue
+            alert = alerts[rule.name] = Alert()
+        changed = alert.step(minute, burning, rule, reader.objective.alerting.cooldown_minutes)
+        if changed is None and not (alert.state is AlertState.FIRING and not alert.notified):
+            continue
+        held_back = _held_back(state, service, reader, rule, alert)
+        if changed is None and held_back is not None:
+            continue
+        outputs.append(_event(state, service, reader, rule, alert, held_back, exemplars))
+    return outputs
+
+
+def rules_of(objective: Objective) -> tuple[BurnRule, ...]:
+    """Returns the rules that can fire for an objective, those that inhibit others first."""
+    rules = rules_for(objective.window_minutes, objective.alerting.rules)
+    availability = objective.duration_lte_ns is None and objective.threshold is None
+    return tuple(rule for rule in rules if availability or not rule.availability_only)
+
+
+def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) -> bool | None:
+    """Returns whether a rule burns; None where that cannot be said. Almost always decided on two integers."""
+    own, closing = reader.own, reader.closing
+    active = alert is not None and alert.state is not AlertState.INACTIVE
+    if rule.kind is RuleKind.EVIDENCE_GAP:
+        end = closing.minute + 1
+        first, last = own.covered_minutes(end, rule.long_minutes)
+        return state.clocks.gap_minutes(first, last) > 0
+    if rule.kind is RuleKind.NO_DATA:
+        if reader.row is None or reader.coverage_of(rule.long_minutes) < 1:
+            return None
+        return closing.weights(rule.long_minutes)[0][reader.row] == 0
+    if reader.row is None or reader.coverage_of(rule.short_minutes) < 1:
+        return None
+    if not active and _is_quiet(reader, rule.short_minutes):
+        return False
+    objective = reader.objective
+    long_cell = reader.window(rule.long_minutes)
+    long = burn_rate(long_cell, objective.bad_ratio_max)
+    short = burn_rate(reader.window(rule.short_minutes), objective.bad_ratio_max)
+    burning = burns(long, short, _factor(reader, rule), objective.alerting.at_least)
+    if burning and not active and objective.alerting.low_traffic_guard:
+        return _is_beyond_chance(long_cell, reader)
+    return burning
+
+
+def _is_quiet(reader: Reader, short_minutes: int) -> bool:
+    """Returns whether the short window, which has data, burns at most as fast as the budget allows: no rule burns
+    then. What adjustments exclude could only make it quieter, or leave no data."""
+    assert reader.row is not None
+    weight, weight_bad = (weights[reader.row] for weights in reader.closing.weights(short_minutes))
+    allowed = reader.objective.bad_ratio_max
+    quiet = weight_bad * allowed.denominator < weight * allowed.numerator
+    return quiet and not reader.own.excluded
+
+
+def _is_beyond_chance(cell: list[int], reader: Reader) -> bool:
+    """Returns whether the lower 95 % bound of the burn rate exceeds 1: a few failures of little traffic may be chance.
+
+    A least number of events would hide a total outage of a quiet service; this does not.
+    """
+    interval = sli(cell, reader.unit).interval
+    return interval is not None and 1 - interval[1] > reader.objective.bad_ratio_max
+
+
+def _factor(reader: Reader, rule: BurnRule) -> Fraction | None:
+    window_minutes = reader.objective.window_minutes
+    if rule.kind is not RuleKind.EXHAUSTION:
+        return rule.factor(window_minutes)
+    left = remaining(reader.budget_window(), reader.objective.bad_ratio_max, reader.coverage())
+    # While the window is not covered the most that can be left is taken: a page must not come from what nobody saw.
+    return rule.factor(window_minutes, None if left is None else left[1])
+
+
+def _held_back(state: State, service: Service, reader: Reader, rule: BurnRule, alert: Alert) -> HeldBack | None:
+    """Returns what keeps people from being told; None: they are told. A pending alert is told to nobody."""
+    assert state.bundle is not None
+    minute, alerting = reader.closing.minute, reader.objective.alerting
+    if alert.state is AlertState.PENDING:
+        return HeldBack(by=HeldBackBy.PENDING, name=f"{rule.for_minutes}m")
+    if alert.state is AlertState.INACTIVE:
+        told = alert.notified and alerting.notify_resolved
+        return None if told else HeldBack(by=HeldBackBy.NOT_TOLD_BEFORE, name="")
+    if rule.never_muted:
+        return None
+    alerts = reader.own.alerts
+    firing = [n for n in rule.inhibited_by if n in alerts and alerts[n].state is AlertState.FIRING]
+    if firing:
+        return HeldBack(by=HeldBackBy.INHIBITED, name=firing[0])
+    for mute in state.bundle.mutes:
+        if mute.covers(service.key, minute):
+            return HeldBack(by=HeldBackBy.MUTED, name=mute.name)
+    mute_minutes = min(alerting.deploy_mute_minutes, DEPLOY_MUTE_MINUTES_MAX)
+    deployed = [v for v, first in service.deploys() if minute - mute_minutes < first <= minute]
+    if mute_minutes and deployed:
+        return HeldBack(by=HeldBackBy.DEPLOY, name=deployed[-1])
+    if len(service.told_within(minute, HOUR_MINUTES)) >= state.bundle.settings.notifications_per_hour_max:
+        return HeldBack(by=HeldBackBy.RATE_CAP, name=f"{state.bundle.settings.notifications_per_hour_max}/h")
+    return None
+
+
+def _event(
+    state: State,
+    service: Service,
+    reader: Reader,
+    rule: BurnRule,
+    alert: Alert,
+    held_back: HeldBack | None,
+    exemplars: Exemplars | None,
+) -> AlertEvent:
+    minute = reader.closing.minute
+    if alert.state is AlertState.FIRING:
+        suspect = suspect_of(state, service, reader, rule.long_minutes)
+        alert.version = suspect.version if suspect is not None else ""
+        if held_back is None:
+            alert.notified = True
+            service.told = [*service.told_within(minute, HOUR_MINUTES), minute]
+    else:
+        suspect = None
+    factor = _factor(reader, rule)
+    reading = _read(reader, rule)
+    event = AlertEvent(
+        context=state.context(),
+        objective=reader.objective,
+        rule=rule,
+        state=alert.state,
+        minute=minute,
+        factor=None if factor is None else float(factor),
+        reading=reading,
+        explanation=explain(reader.objective, rule, alert.state, reading, factor, suspect),
+        held_back=held_back,
+        began_minute=alert.began_minute,
+        version=alert.version,
+        exemplars=exemplars,
+    )
+    if alert.state is AlertState.INACTIVE:
+        alert.notified, alert.version = False, ""
+    return event
+
+
+def _read(reader: Reader, rule: BurnRule) -> AlertReading:
+    allowed = reader.objective.bad_ratio_max
+    long_cell, short_cell = reader.window(rule.long_minutes), reader.window(rule.short_minutes)
+    long, short = burn_rate(long_cell, allowed), burn_rate(short_cell, allowed)
+    coverage = reader.coverage()
+    return AlertReading(
+        long_burn_rate=None if long is None else float(long),
+        short_burn_rate=None if short is None else float(short),
+        long_sli=sli(long_cell, reader.unit),
+        short_sli=sli(short_cell, reader.unit),
+        long_coverage=float(reader.coverage_of(rule.long_minutes)),
+        budget=budget(reader.budget_window(), allowed, coverage),
+        coverage=float(coverage),
+        window_minutes=reader.objective.window_minutes,
+    )

@@ -1,0 +1,250 @@
+"""What an objective reads when a minute closes: the sums of its windows, less what was excluded, and their coverage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+from stream.core.cells import Cells, Column
+from stream.core.columns import Array
+from stream.core.engine.services import Service
+from stream.core.engine.state import SERIES, VERSIONS, SeriesKey, State
+from stream.core.slo.budget_ledger import QUIET_MINUTES
+from stream.core.slo.burn_rate import window_lengths
+from stream.core.slo.calendar import Calendar, Period
+from stream.core.slo.sli import SLICE_ONE
+from stream.core.slo.spec import Objective
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES, WEIGHT_ONE
+
+SETTLED_AFTER_MINUTES = 8 * HOUR_MINUTES
+"""Later than this after it closed, no row is counted for a minute: calendar periods take it in for good."""
+
+SLICES = "#slices"
+"""The pseudo-version whose cells hold an objective's judged slices."""
+
+_NOTHING = [0] * len(Column)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Closing:
+    """One closed minute, and the sums of the windows that end with it (by length, for all series).
+
+    `gap`: the minute was not read whole.
+    """
+
+    minute: int
+    catching_up: bool
+    gap: bool
+    windows: dict[int, Array]
+    _weights: dict[int, tuple[list[int], list[int]]] = field(default_factory=dict)
+
+    def cell(self, length_minutes: int, row: int | None) -> list[int]:
+        """Returns the summed cell of a series as exact integers; zeros for a series never counted."""
+        if row is None:
+            return list(_NOTHING)
+        cell: list[int] = self.windows[length_minutes][:, row].tolist()
+        return cell
+
+    def weights(self, length_minutes: int) -> tuple[list[int], list[int]]:
+        """Returns the weights, and those that are bad, of all series: integers of Python, so products are exact."""
+        found = self._weights.get(length_minutes)
+        if found is None:
+            window = self.windows[length_minutes]
+            found = window[Column.WEIGHT].tolist(), window[Column.WEIGHT_BAD].tolist()
+            self._weights[length_minutes] = found
+        return found
+
+
+def close_windows(state: State, minute: int, catching_up: bool, objectives: Iterable[Objective]) -> Closing:
+    """Returns the windows that end with a minute, of every length that the objectives look at."""
+    lengths = {1, QUIET_MINUTES}
+    for objective in objectives:
+        lengths.add(objective.window_minutes if objective.calendar is None else SETTLED_AFTER_MINUTES)
+        lengths.update(window_lengths(objective.window_minutes, objective.alerting.rules))
+    return _closing(state, SERIES, minute, catching_up, lengths)
+
+
+def close_versions(state: State, minute: int, catching_up: bool, objectives: Iterable[Objective]) -> Closing:
+    """Returns the minute, and the slices that end with it, of every version by itself."""
+    lengths = {o.slices.minutes for o in objectives if o.slices is not None}
+    return _closing(state, VERSIONS, minute, catching_up, {1, *lengths})
+
+
+def _closing(state: State, store: str, minute: int, catching_up: bool, lengths: set[int]) -> Closing:
+    return Closing(
+        minute=minute,
+        catching_up=catching_up,
+        gap=state.clocks.gap_minutes(minute, minute + 1) > 0,
+        windows={length: state.cells[store].window(minute + 1, length) for length in sorted(lengths)},
+    )
+
+
+class Reader:
+    """Reads the windows of one objective at one closed minute."""
+
+    def __init__(self, state: State, service: Service, objective: Objective, closing: Closing) -> None:
+        self._state = state
+        self.objective = objective
+        self.own = service.states[objective.digest]
+        self.closing = closing
+        self.events_row = row_of(state, service.key, objective, "")
+        self.row = self.events_row if objective.slices is None else row_of(state, service.key, objective, SLICES)
+        self.unit = WEIGHT_ONE if objective.slices is None and objective.raw is None else SLICE_ONE
+
+    @property
+    def event_unit(self) -> int:
+        """The weight of one event: that of a point that is a ratio itself is finer."""
+        return WEIGHT_ONE if self.objective.raw is None else SLICE_ONE
+
+    def minute(self) -> list[int]:
+        """Returns the events of the minute."""
+        return _plausible(self.objective, self.closing.cell(1, self.events_row))
+
+    def window(self, length_minutes: int) -> list[int]:
+        """Returns what counts against the budget in the window that ends with the minute."""
+        end = self.closing.minute + 1
+        cell = self.closing.cell(length_minutes, self.row)
+        return self._counted(cell, window_start(end, length_minutes), end)
+
+    def burn_rate(self, length_minutes: int) -> float | None:
+        """Returns the burn rate of the window that ends with the minute, for readers; None without data."""
+        cell = self.window(length_minutes)
+        if cell[Column.WEIGHT] == 0:
+            return None
+        return cell[Column.WEIGHT_BAD] / cell[Column.WEIGHT] / float(self.objective.bad_ratio_max)
+
+    def budget_window(self) -> list[int]:
+        """Returns what counts against the budget in the objective's own window, so far."""
+        if self.objective.calendar is None:
+            return self.window(self.objective.window_minutes)
+        period, end = self.period(), self.closing.minute + 1
+        if period is None:
+            return list(_NOTHING)
+        return self._counted(self._to_date(period), period.start_minute, end)
+
+    def _to_date(self, period: Period) -> list[int]:
+        if self.row is None:
+            return list(_NOTHING)
+        settled = self.closing.minute + 1 - SETTLED_AFTER_MINUTES
+        if period.start_minute >= settled:
+            return between(self._state.cells[SERIES], self.row, period.start_minute, self.closing.minute + 1)
+        recent = self.closing.cell(SETTLED_AFTER_MINUTES, self.row)
+        older = self.own.settled if self.own.settled_period == period.start_minute else _NOTHING
+        return [a + b for a, b in zip(older, recent, strict=True)]
+
+    def period(self) -> Period | None:
+        """Returns the calendar period of the minute; None where the window rolls, and beyond the calendar's end."""
+        calendar = calendar_of(self._state, self.objective)
+        return None if calendar is None else calendar.period_at(self.closing.minute)
+
+    def span(self) -> tuple[int, int]:
+        """Returns the first minute of the objective's window, and the minute at which the window is complete."""
+        period, end = self.period(), self.closing.minute + 1
+        if period is not None:
+            return period.start_minute, period.end_minute
+        if self.objective.calendar is not None:
+            return end, end + 1
+        return end - self.objective.window_minutes, end
+
+    def coverage(self) -> Fraction:
+        """Returns the share of the objective's window that lies in closed minutes without a gap."""
+        start, complete = self.span()
+        return Fraction(self._observed(start), complete - start)
+
+    def coverage_of(self, length_minutes: int) -> Fraction:
+        """Returns the same of the window of this length that ends with the minute."""
+        return Fraction(self._observed(self.closing.minute + 1 - length_minutes), length_minutes)
+
+    def _observed(self, start_minute: int) -> int:
+        end = self.closing.minute + 1
+        first, last = self.own.covered_minutes(end, end - start_minute)
+        return last - first - self._state.clocks.gap_minutes(first, last)
+
+    def _counted(self, cell: list[int], first: int, last: int) -> list[int]:
+        """Returns a cell less what budget adjustments exclude of the minutes [first, last)."""
+        if self.row is not None:
+            for start, end in self.own.excluded:
+                low, high = max(start, first), min(end, last)
+                if low < high:
+                    excluded = between(self._state.cells[SERIES], self.row, low, high)
+                    cell = [a - b for a, b in zip(cell, excluded, strict=True)]
+        return _plausible(self.objective, cell)
+
+
+def row_of(state: State, service: str, objective: Objective, version: str) -> int | None:
+    """Returns where a series of an objective is in the cells; None while nothing was counted for it."""
+    return state.cells[SERIES].index.get((service, objective.digest, version))
+
+
+def calendar_of(state: State, objective: Objective) -> Calendar | None:
+    """Returns the calendar of an objective; None where its window rolls."""
+    if objective.calendar is None:
+        return None
+    assert state.bundle is not None
+    return next(calendar for calendar in state.bundle.calendars if calendar.name == objective.calendar)
+
+
+def settle(state: State, service: Service, objective: Objective, minute: int) -> None:
+    """Takes the minutes that can no longer change into the objective's calendar period."""
+    calendar = calendar_of(state, objective)
+    own = service.states[objective.digest]
+    if calendar is None or own.start_minute is None:
+        return
+    reader_row = row_of(state, service.key, objective, "" if objective.slices is None else SLICES)
+    end = minute + 1 - SETTLED_AFTER_MINUTES
+    first = max(own.settled_until if own.settled_until is not None else own.start_minute, own.start_minute)
+    while first < end:
+        period = calendar.period_at(first)
+        last = end if period is None else min(end, period.end_minute)
+        if period is not None and own.settled_period != period.start_minute:
+            own.settled_period, own.settled = period.start_minute, list(_NOTHING)
+        if period is not None and reader_row is not None:
+            added = between(state.cells[SERIES], reader_row, first, last)
+            own.settled = [a + b for a, b in zip(own.settled, added, strict=True)]
+        first = own.settled_until = last
+
+
+def between(cells: Cells[SeriesKey], row: int, first: int, last: int) -> list[int]:
+    """Returns the sums of a series over the minutes [first, last).
+
+    Exact while the minute ring holds them; before that whole ten minutes within, and before these whole hours.
+    """
+    total = [0] * len(Column)
+    last_of = last
+    for ring, finer_period in zip(cells.rings, (10, HOUR_MINUTES, DAY_MINUTES), strict=True):
+        period = ring.spec.period_minutes
+        held = (
+            _up(ring.floor * period, finer_period) if ring.floor is not None and ring is not cells.rings[-1] else first
+        )
+        start = max(_up(first, period), held)
+        if start < last_of:
+            sums = ring.sum(start // period, last_of // period)[:, row].tolist()
+            total = [a + b for a, b in zip(total, sums, strict=True)]
+        last_of = min(last_of, start)
+    return total
+
+
+def window_start(end_minute: int, length_minutes: int) -> int:
+    """Returns the first minute that `Cells.window` sums: at or before the nominal one, see there."""
+    start = end_minute - length_minutes
+    if length_minutes <= 6 * HOUR_MINUTES:
+        return start
+    period = 10 if length_minutes <= 3 * DAY_MINUTES else HOUR_MINUTES
+    return start // period * period
+
+
+def _up(minute: int, period: int) -> int:
+    return -(-minute // period) * period
+
+
+def _plausible(objective: Objective, cell: list[int]) -> list[int]:
+    """Two counters that are not read at the same instant may say more good than there were: it never counts as less
+    than none bad, nor as more than all."""
+    if objective.good_metric is None and objective.bad_metric is None:
+        return cell
+    cell = list(cell)
+    for bad, every in ((Column.N_BAD, Column.N), (Column.WEIGHT_BAD, Column.WEIGHT)):
+        cell[bad] = min(max(cell[bad], 0), cell[every])
+    cell[Column.WEIGHT_SQUARE_BAD] = min(max(cell[Column.WEIGHT_SQUARE_BAD], 0), cell[Column.WEIGHT_SQUARE])
+    return cell

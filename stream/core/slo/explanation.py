@@ -1,0 +1,173 @@
+"""What an alert says: the numbers, what they mean, and whether chance could have made them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+from stream.core.slo.alerts import AlertState
+from stream.core.slo.burn_rate import BurnRule, RuleKind, duration
+from stream.core.slo.sli import Budget, Sli
+from stream.core.slo.spec import Objective
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AlertReading:
+    """The figures behind an alert; rates are None without data.
+
+    Args:
+        long_burn_rate: Of the rule's long window.
+        short_burn_rate: Of its short window.
+        long_sli: The indicator of the long window.
+        short_sli: That of the short one.
+        long_coverage: Share of the long window that was observed.
+        budget: Where the budget stands.
+        coverage: Share of the objective's window that was observed.
+        window_minutes: Length of the objective's window.
+    """
+
+    long_burn_rate: float | None
+    short_burn_rate: float | None
+    long_sli: Sli
+    short_sli: Sli
+    long_coverage: float
+    budget: Budget
+    coverage: float
+    window_minutes: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Suspect:
+    """A version of which more failed than of all the others together.
+
+    Args:
+        version: Its name.
+        bad_share: Its share of the bad events of the long window, from 0 to 1.
+        first_seen_minute: When it appeared; None for the first version that the service ever had.
+    """
+
+    version: str
+    bad_share: float
+    first_seen_minute: int | None
+
+
+def explain(
+    objective: Objective,
+    rule: BurnRule,
+    state: AlertState,
+    reading: AlertReading,
+    factor: Fraction | None,
+    suspect: Suspect | None,
+) -> str:
+    """Returns a few plain sentences; the first says what happened."""
+    if rule.kind in (RuleKind.NO_DATA, RuleKind.EVIDENCE_GAP):
+        return _about_evidence(rule, state)
+    sentences = [_rates(rule, state, reading, factor)]
+    if state is not AlertState.INACTIVE:
+        sentences += [_chance(objective, reading), _suspicion(suspect)]
+    sentences += [_inexactness(objective, reading), _observed(rule, reading), _left(reading)]
+    if state is AlertState.FIRING:
+        sentences.append(_exhaustion(reading))
+    return " ".join(sentence for sentence in sentences if sentence)
+
+
+def _about_evidence(rule: BurnRule, state: AlertState) -> str:
+    length = duration(rule.long_minutes)
+    if rule.kind is RuleKind.NO_DATA:
+        if state is AlertState.INACTIVE:
+            return "Events arrive again."
+        return (
+            f"Not one event was counted in the last {length}, though every source was read: no data is not good data."
+        )
+    if state is AlertState.INACTIVE:
+        return f"Every minute of the last {length} was read whole."
+    return f"Not every minute of the last {length} was read whole, so nothing in them passes a check."
+
+
+def _rates(rule: BurnRule, state: AlertState, reading: AlertReading, factor: Fraction | None) -> str:
+    pair = f"{duration(rule.long_minutes)} and {duration(rule.short_minutes)}"
+    rates = f"{_rate(reading.long_burn_rate)} and {_rate(reading.short_burn_rate)}"
+    said = f"Over the last {pair} the error budget burned {rates} times as fast as the objective allows;"
+    if factor is None:
+        return said.removesuffix(";") + ", and none of it is left."
+    if state is AlertState.INACTIVE:
+        return f"{said} no longer both above {float(factor):g}."
+    if state is AlertState.PENDING:
+        return f"{said} if both stay above {float(factor):g} for {duration(rule.for_minutes)}, it fires."
+    if rule.kind is RuleKind.EXHAUSTION:
+        assert rule.budget_hours is not None
+        return f"{said} above {float(factor):.3g} what is left of it is gone within {rule.budget_hours} h."
+    share = rule.budget_share
+    if share is None:
+        share = factor * rule.long_minutes / reading.window_minutes
+    return (
+        f"{said} above {float(factor):g} it loses at least {float(share):.0%} of the error budget "
+        f"within {duration(rule.long_minutes)}."
+    )
+
+
+def _rate(rate: float | None) -> str:
+    return "no data" if rate is None else f"{rate:.2f}"
+
+
+def _chance(objective: Objective, reading: AlertReading) -> str:
+    interval = reading.long_sli.interval
+    if interval is None:
+        return ""
+    low, high = 1 - interval[1], 1 - interval[0]
+    span = f"95 % interval of the error ratio, {low:.3%} to {high:.3%}"
+    allowed = f"the {float(objective.bad_ratio_max):.3%} that the objective allows"
+    if low > objective.bad_ratio_max:
+        return f"The {span}, lies above {allowed}: not chance."
+    return f"The {span}, includes {allowed}: {reading.long_sli.n} events are too few to rule chance out."
+
+
+def _suspicion(suspect: Suspect | None) -> str:
+    if suspect is None:
+        return ""
+    said = f"{suspect.bad_share:.0%} of the failures are of version {suspect.version or '(none given)'}"
+    return f"{said}, which came with a deploy." if suspect.first_seen_minute is not None else f"{said}."
+
+
+def _inexactness(objective: Objective, reading: AlertReading) -> str:
+    """Returns how far the truth may be from the rates that were named; nothing where they are exact."""
+    long = reading.long_sli
+    if not long.n_unsure or long.ratio_upper is None:
+        return ""
+    least = (1 - long.ratio_upper) / float(objective.bad_ratio_max)
+    return (
+        f"{long.n_unsure} of the {long.n} events lie in a bucket that holds the threshold and count as bad; if all of "
+        f"them were good, the first rate is {least:.2f}."
+    )
+
+
+def _observed(rule: BurnRule, reading: AlertReading) -> str:
+    if reading.long_coverage >= 1:
+        return ""
+    minutes = reading.long_coverage * rule.long_minutes
+    return f"Of the last {duration(rule.long_minutes)}, {minutes:g} min were observed."
+
+
+def _left(reading: AlertReading) -> str:
+    left = reading.budget
+    if left.remaining_min_ratio is None or left.remaining_max_ratio is None:
+        return ""
+    if left.remaining_min_ratio == left.remaining_max_ratio:
+        return f"{left.remaining_max_ratio:.1%} of the budget is left."
+    return f"At most {left.remaining_max_ratio:.1%} of the budget is left: its window is not covered yet."
+
+
+def _exhaustion(reading: AlertReading) -> str:
+    """Returns when the most that can be left is gone at the long window's rate."""
+    left, rate = reading.budget.remaining_max_ratio, reading.long_burn_rate
+    if left is None or not rate:
+        return ""
+    if left <= 0:
+        return "The budget is used up."
+    minutes = left * reading.window_minutes / rate
+    if minutes < HOUR_MINUTES:
+        return f"At this rate it is gone in {minutes:.0f} min."
+    if minutes < 3 * DAY_MINUTES:
+        return f"At this rate it is gone in {minutes / HOUR_MINUTES:.1f} h."
+    return f"At this rate it is gone in {minutes / DAY_MINUTES:.1f} d."

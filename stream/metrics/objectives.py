@@ -1,0 +1,153 @@
+"""Indicators, budgets, burn rates, alerts and certificates under our names."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from functools import cache
+
+from stream.core.certificate.issuance import Certificate
+from stream.core.certificate.lifecycle import CertificateState
+from stream.core.engine import Engine
+from stream.core.engine.alerting import rules_of
+from stream.core.engine.services import Service
+from stream.core.events import SliEvent
+from stream.core.slo.alerts import Alert, AlertState
+from stream.core.slo.burn_rate import duration
+from stream.metrics.exposition import Gauge, escape
+from stream.metrics.rendering import Samples, Section, declaration, evaluation, latest, ratio
+
+_Labelled = Sequence[tuple[str, SliEvent]]
+"""The labels of an objective, and its newest event."""
+
+
+def _ratios(found: _Labelled) -> Samples:
+    for labels, event in found:
+        if event.minute_sli.ratio is not None:
+            yield labels + _window(1), event.minute_sli.ratio
+        if event.window_sli.ratio is not None:
+            yield labels + _window(event.objective.window_minutes), event.window_sli.ratio
+
+
+def _events(found: _Labelled) -> Samples:
+    for labels, event in found:
+        yield labels + _window(1), event.minute_sli.n
+        yield labels + _window(event.objective.window_minutes), event.window_sli.n
+
+
+def _coverages(found: _Labelled) -> Samples:
+    for labels, event in found:
+        yield labels, event.coverage
+
+
+def _budgets(found: _Labelled) -> Samples:
+    for labels, event in found:
+        least, most = event.budget.remaining_min_ratio, event.budget.remaining_max_ratio
+        if least is not None:
+            yield labels + ',bound="min"', least
+        if most is not None:
+            yield labels + ',bound="max"', most
+
+
+def _burn_rates(found: _Labelled) -> Samples:
+    for labels, event in found:
+        for minutes, rate in event.burn_rates:
+            if rate is not None:
+                yield labels + _window(minutes), rate
+
+
+@cache
+def _window(minutes: int) -> str:
+    return f',window="{duration(minutes)}"'
+
+
+_OF_EVENTS: Mapping[Gauge, Callable[[_Labelled], Samples]] = {
+    Gauge("qma_sli_ratio", "Good ÷ total; absent without data: no data is not good data."): _ratios,
+    Gauge("qma_sli_events", "Events received in the window, unweighted."): _events,
+    Gauge("qma_window_coverage_ratio", "Share of the window's minutes that were read whole."): _coverages,
+    Gauge(
+        "qma_error_budget_remaining_ratio",
+        "Error budget left, as bounds; they are equal once the window is covered.",
+    ): _budgets,
+    Gauge("qma_burn_rate", "Error ratio ÷ (1 − target); absent without data."): _burn_rates,
+}
+_TARGET = Gauge("qma_objective_target_ratio", "The objective's target.")
+_ALERT_FIRING = Gauge("qma_alert_firing", "1 while a burn-rate alert fires, else 0.")
+_CERTIFICATE_STATE = Gauge(
+    "qma_certificate_state", "1 for the state that the newest certificate of a version is in, else 0."
+)
+
+
+def _of_events(engine: Engine) -> Mapping[Gauge, Samples]:
+    found = _labelled(engine)
+    return {gauge: read(found) for gauge, read in _OF_EVENTS.items()}
+
+
+def _of_targets(engine: Engine) -> Mapping[Gauge, Samples]:
+    return {_TARGET: ((labels, ratio(event.objective.target)) for labels, event in _labelled(engine))}
+
+
+def _labelled(engine: Engine) -> _Labelled:
+    return [(_labels(event.objective.service, event.objective.name), event) for event in latest(engine)]
+
+
+def _labels(service: str, objective: str) -> str:
+    return f'service="{escape(service)}",objective="{escape(objective)}"'
+
+
+def _alert_states(engine: Engine) -> Hashable:
+    """Most alerts stay as they are from one evaluation to the next."""
+    firing = [
+        (digest, name)
+        for service in engine.services.values()
+        for digest, own in service.states.items()
+        for name, alert in own.alerts.items()
+        if alert.state is AlertState.FIRING
+    ]
+    return engine.state.config_version, tuple(firing)
+
+
+def _alerts(engine: Engine) -> Mapping[Gauge, Samples]:
+    return {
+        _ALERT_FIRING: (
+            (f'{labels},severity="{rule.severity}",rule="{escape(rule.name)}"', _is_firing(alerts.get(rule.name)))
+            for key, service in sorted(engine.services.items())
+            for objective, digest, _ in service.targets()
+            for labels, alerts in [(_labels(key, objective.name), service.states[digest].alerts)]
+            for rule in rules_of(objective)
+        )
+    }
+
+
+def _is_firing(alert: Alert | None) -> int:
+    return int(alert is not None and alert.state is AlertState.FIRING)
+
+
+def _certificate_states(engine: Engine) -> Hashable:
+    """Certificates come and go at evaluations, but expire and are revoked between them, too."""
+    services = engine.services.values()
+    return evaluation(engine), tuple([c.state for service in services for c in service.certificates.values()])
+
+
+def _certificates(engine: Engine) -> Mapping[Gauge, Samples]:
+    return {
+        _CERTIFICATE_STATE: (
+            (f'service="{escape(key)}",version="{escape(version)}",state="{state}"', int(newest.state is state))
+            for key, service in sorted(engine.services.items())
+            for version, newest in _newest(service)
+            for state in CertificateState
+        )
+    }
+
+
+def _newest(service: Service) -> list[tuple[str, Certificate]]:
+    """Returns the newest certificate of each version."""
+    by_age = sorted(service.certificates.values(), key=lambda certificate: certificate.began_minute)
+    return sorted({certificate.version: certificate for certificate in by_age}.items())
+
+
+SECTIONS = (
+    Section(gauges=(_TARGET,), version=declaration, samples=_of_targets),
+    Section(gauges=tuple(_OF_EVENTS), version=evaluation, samples=_of_events),
+    Section(gauges=(_ALERT_FIRING,), version=_alert_states, samples=_alerts),
+    Section(gauges=(_CERTIFICATE_STATE,), version=_certificate_states, samples=_certificates),
+)

@@ -1,0 +1,93 @@
+"""What counts: routes, versions, what is left out by default and on request, and cohorts."""
+
+from __future__ import annotations
+
+import pytest
+
+from stream.config.exclusion import DEFAULT_WITHOUT, HEALTH_ROUTES
+from tests.config.reading import loaded, only, ratio, slo
+
+LOGS = "signal: logs"
+TRAFFIC = ("qma.traffic", ("health", "shadow", "synthetic"))
+BOTS = ("user_agent.synthetic.type", ("bot", "test"))
+GRPC_HEALTH = ("rpc.service", ("grpc.health.v1.Health",))
+
+
+def test_spans_leave_out_health_checks_synthetic_and_shadow_traffic() -> None:
+    # user_agent.synthetic.type: OpenTelemetry semantic conventions; grpc.health.v1: gRPC health checking protocol.
+    assert only(slo()).without == DEFAULT_WITHOUT
+    assert DEFAULT_WITHOUT == (("http.route", HEALTH_ROUTES), TRAFFIC, GRPC_HEALTH, BOTS)
+    assert {"/healthz", "/livez", "/readyz", "/health", "/ping", "/-/healthy"} <= set(HEALTH_ROUTES)
+
+
+@pytest.mark.parametrize("fields", [LOGS, "signal: metrics, metric: requests"])
+def test_logs_and_metrics_leave_nothing_out(fields: str) -> None:
+    assert only(slo(ratio(fields))).without == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "without"),
+    [
+        ("exclude: none", ()),
+        ("exclude: [shadow]", (("qma.traffic", ("shadow",)),)),
+        ("exclude: [shadow, synthetic]", (("qma.traffic", ("shadow", "synthetic")), BOTS)),
+        (
+            "exclude: none, without: {http.request.method: [OPTIONS, HEAD], tier: gold}",
+            (("http.request.method", ("HEAD", "OPTIONS")), ("tier", ("gold",))),
+        ),
+        (
+            "exclude: [shadow], without: {qma.traffic: replay}",
+            (("qma.traffic", ("replay", "shadow")),),
+        ),
+        (f"{LOGS}, exclude: [synthetic]", (("qma.traffic", ("synthetic",)), BOTS)),
+        (f"{LOGS}, without: {{http.route: /metrics}}", (("http.route", ("/metrics",)),)),
+    ],
+)
+def test_what_is_left_out_on_request(fields: str, without: object) -> None:
+    assert only(slo(ratio(fields))).without == without
+
+
+def test_who_asks_for_health_checks_gets_them() -> None:
+    objective = only(slo(ratio("routes: [/healthz]")))
+    assert objective.attributes == (("http.route", ("/healthz",)),)
+    assert objective.without == (TRAFFIC, GRPC_HEALTH, BOTS)
+
+
+def test_routes_are_the_attribute_http_route() -> None:
+    routes = only(slo(ratio("routes: [/cart, /], attributes: {tier: gold}")))
+    attributes = only(slo(ratio("attributes: {http.route: [/, /cart], tier: gold}")))
+    assert routes == attributes
+    assert routes.attributes == (("http.route", ("/", "/cart")), ("tier", ("gold",)))
+
+
+def test_versions_are_texts() -> None:
+    assert only(slo(ratio('versions: ["1.10", "1.9", v2]'))).versions == ("1.10", "1.9", "v2")
+
+
+def test_cohorts_become_objectives_with_the_targets_of_the_whole() -> None:
+    objectives = loaded(slo(ratio("exclude: none, cohorts: {customer.tier: [silver, gold plus]}"))).objectives
+    assert [(o.name, o.cohort, o.cohort_of, o.attributes, o.without) for o in objectives] == [
+        ("slo", "", "", (), ()),
+        ("slo@gold%20plus", "customer.tier=gold plus", "slo", (("customer.tier", ("gold plus",)),), ()),
+        ("slo@silver", "customer.tier=silver", "slo", (("customer.tier", ("silver",)),), ()),
+        ("slo@__other__", "customer.tier=__other__", "slo", (), (("customer.tier", ("gold plus", "silver")),)),
+    ]
+    assert len({(o.target, o.window_minutes, o.service, o.alerting) for o in objectives}) == 1
+
+
+def test_each_objective_of_an_slo_has_its_own_cohorts() -> None:
+    targets = "{displayName: Promise, target: 0.9}, {displayName: Goal, target: 0.99}"
+    objectives = loaded(slo(ratio("cohorts: {tier: gold}"), targets)).objectives
+    assert [(o.name, o.target, o.cohort_of) for o in objectives] == [
+        ("slo/promise", "0.9", ""),
+        ("slo/promise@gold", "0.9", "slo/promise"),
+        ("slo/promise@__other__", "0.9", "slo/promise"),
+        ("slo/goal", "0.99", ""),
+        ("slo/goal@gold", "0.99", "slo/goal"),
+        ("slo/goal@__other__", "0.99", "slo/goal"),
+    ]
+
+
+def test_the_rest_of_routes_is_still_without_health_checks() -> None:
+    other = loaded(slo(ratio("cohorts: {http.route: [/cart]}"))).objectives[-1]
+    assert dict(other.without)["http.route"] == tuple(sorted((*HEALTH_ROUTES, "/cart")))
