@@ -12,6 +12,7 @@ import orjson
 
 from stream.cli.arguments import not_negative
 from stream.cli.connection import Connection, add_arguments, connected
+from stream.cli.findings import count
 from stream.config.exit_codes import FAIL, INCONCLUSIVE
 from stream.core.errors import ConfigError
 from stream.replay.comparison import Difference, FieldDifference, Kind, TopicResult
@@ -172,7 +173,7 @@ def verdict(replayed: Sequence[PartitionReplay]) -> str:
     equal, different = sum(r.equal for r in results), sum(r.different for r in results)
     beyond = sum(r.beyond for r in results)
     if different:
-        return f"DIFFERENT: {different:,} events are not what the log gives; please report it with the lines above"
+        return f"DIFFERENT: {count(different, 'event')} not as the log gives it; please report it with these lines"
     if any(partition.why_not for partition in replayed):
         rest = f"the {equal:,} events of the others are equal" if equal else "nothing else was there to compare"
         return f"not known: what is named above could not be compared; {rest}"
@@ -183,4 +184,4 @@ def verdict(replayed: Sequence[PartitionReplay]) -> str:
         )
     if not equal:
         return "not known: nothing is published yet; is a `qma worker` running?"
-    return f"equal: {equal:,} events, each of them byte for byte what the log gives"
+    return f"equal: {count(equal, 'event')}, each of them byte for byte what the log gives"

@@ -53,10 +53,10 @@ def _warn_of_alerts(one: Declared) -> None:
         _warn_at_target(one, f"{burn}, so {named} can never fire; {fix}")
     sustained = [plan for plan in plans if plan.sustainable]
     if sustained:
-        named = " and ".join(f"`{plan.rule.name}` at {_number(plan.nominal_factor)} times" for plan in sustained)
-        message = f"over {duration(objective.window_minutes)} {named} would call on burning that the budget sustains"
-        fix = "it calls above 1 time instead; choose a window of 30d, or alert policies with thresholds above 1"
-        _warn_at_target(one, f"{message}: {fix}")
+        named = " and ".join(f"`{plan.rule.name}` ({_number(plan.nominal_factor)})" for plan in sustained)
+        found = f"over {duration(objective.window_minutes)} the budget sustains the burn rate of {named}"
+        fix = "choose a window of 30d, or alert policies with thresholds above 1"
+        _warn_at_target(one, f"{found}, so 1 is used instead; {fix}")
 
 
 def _is_reachable(plan: AlertPlan, objective: Objective) -> bool:

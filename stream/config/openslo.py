@@ -110,7 +110,7 @@ def read_configuration(
         files.problems.append(Problem(file=first, position=FILE_START, path="kind", message=message))
     if not _any_wrong(files):
         lints.warn(declared, events_per_hour)
-    return configuration, in_order(files.problems)
+    return configuration, in_order(files.problems, map(str, paths))
 
 
 def _any_wrong(files: Files) -> bool:

@@ -49,13 +49,14 @@ class Problem:
         return f"{place}: {'warning: ' * self.is_warning}{self.path}: {self.message}"
 
 
-def in_order(problems: Sequence[Problem]) -> list[Problem]:
+def in_order(problems: Sequence[Problem], files: Iterable[str] = ()) -> list[Problem]:
     """Returns each problem once, in the order of the files and of the lines in them.
 
     Args:
-        problems: Found problems; those of the file that was read first come first.
+        problems: Found problems.
+        files: Names of the files in their order; others follow in the order of their first problem.
     """
-    order = {file: i for i, file in enumerate(dict.fromkeys(problem.file for problem in problems))}
+    order = {file: i for i, file in enumerate(dict.fromkeys((*files, *(problem.file for problem in problems))))}
     return sorted(dict.fromkeys(problems), key=lambda problem: (order[problem.file], problem.position))
 
 
@@ -63,7 +64,7 @@ def refuse_if_any(problems: Sequence[Problem]) -> None:
     """Raises one error with a line per problem, in order. Warnings are none.
 
     Args:
-        problems: As of `in_order`.
+        problems: Found problems; those of the file that was read first come first.
 
     Raises:
         ConfigError: When there is a problem.

@@ -37,7 +37,8 @@ class SliEvent:
     `start_minute` is the first minute of the window, and `end_minute` the one at which it is complete: that after the
     closed minute where the window rolls, the end of the period where it follows a calendar. `coverage` is the share
     of the window that lies in closed minutes without a gap. `window_sli` counts slices where the budget does.
-    `burn_rates` are those of the alerts' windows, by length in minutes; None without data. `exemplars` are None where
+    `cohort_gap` is, of a cohort, how much worse the ratio of its window is than that of everyone's. `burn_rates` are
+    those of the alerts' windows, by length in minutes; None without data. `exemplars` are None where
     no event of the minute had a trace id, and in corrections.
     """
 
@@ -56,6 +57,7 @@ class SliEvent:
     catching_up: bool
     gap: bool
     exemplars: Exemplars | None = None
+    cohort_gap: float | None = None
 
 
 class HeldBackBy(StrEnum):

@@ -94,6 +94,8 @@ def _sli(event: SliEvent) -> Rendered:
     }
     if event.exemplars is not None:
         data["exemplars"] = _exemplars(event.exemplars)
+    if event.cohort_gap is not None:
+        data["cohort_gap"] = event.cohort_gap
     return _cloud_event(event.context, "sli", "sli.v1", o.service, f"{window}.{event.revision}", minute_end_ns, data)
 
 
@@ -367,6 +369,7 @@ def _objective(o: Objective) -> dict[str, Any]:
         "objective": o.name,
         "objective_digest": o.digest,
         "target": o.target,
+        **({"cohort": o.cohort, "cohort_of": o.cohort_of} if o.cohort_of else {}),
     }
 
 

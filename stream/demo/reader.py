@@ -16,7 +16,7 @@ from stream.kafka.clients import Consumer, ConsumerRecord, TopicPartition, assig
 from stream.kafka.state_reader import read_latest
 from stream.kafka.state_store import CLAIM_KEY
 
-OUTPUTS = ("sli", "burn-rate", "certificate", "deadletter")
+OUTPUTS = ("sli", "burn-rate", "budget", "certificate", "deadletter")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

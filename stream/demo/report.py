@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from stream.demo import story
-from stream.demo.reader import Accounts
+from stream.demo.reader import OUTPUTS, Accounts
 from stream.demo.tally import Tally, TopicTally
 from stream.demo.view import View
 
@@ -95,6 +95,7 @@ def as_json(result: Result) -> dict[str, Any]:
         "sli_events": result.view.events["sli"],
         "sli_revisions": result.view.revisions,
         "burn_rate_events": result.view.events["burn-rate"],
+        "budget_events": result.view.events["budget"],
         "certificate_events": result.view.events["certificate"],
         "deadletter_events": result.view.events["deadletter"],
         "repeated_events": result.view.repeated,
@@ -128,7 +129,7 @@ def write_json(path: Path, result: Result) -> None:
 def print_report(console: Console, result: Result) -> None:
     """Prints both tables and the verdict."""
     view = result.view
-    events = ", ".join(f"{view.events[name]:,} {name}" for name in ("sli", "burn-rate", "certificate", "deadletter"))
+    events = ", ".join(f"{view.events[name]:,} {name}" for name in OUTPUTS)
     verdict = (
         "EQUAL: produced = received = counted + duplicate + late + rejected, as the generator's own tally says"
         if result.is_equal

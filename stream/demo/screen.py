@@ -150,14 +150,14 @@ def _line_style(line: str) -> str:
 def _objectives(objectives: Sequence[ObjectiveView]) -> Table:
     table = _table()
     table.add_column("objective", no_wrap=True, ratio=1)
-    for name in ("target", "last minute", "30 d", "budget left", "burn 5m", "1h"):
+    for name in ("target", "last minute", "30 d", "budget left", "gone", "burn 5m", "1h"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("alert", no_wrap=True, min_width=len("PAGE, TICKET"))
     for o in objectives:
         burn = [_number(o.burn_rates.get(length)) for length in ("5m", "1h")]
         alert = Text(", ".join(sorted({s.upper() for s in o.firing.values()})), style="bold red")
         ratios = (_percent(o.minute_ratio), _percent(o.window_ratio))
-        table.add_row(o.objective, o.target, *ratios, _budget(o.budget_left), *burn, alert)
+        table.add_row(o.objective, o.target, *ratios, _budget(o.budget_left), o.forecast or "-", *burn, alert)
     return table
 
 
@@ -179,7 +179,8 @@ def _table() -> Table:
 def _counts(view: View) -> str:
     events = view.events
     return (
-        f"events read: {events['sli']:,} SLI, {events['burn-rate']} burn rate, {events['certificate']} certificate, "
+        f"events read: {events['sli']:,} SLI, {events['burn-rate']} burn rate, {events['budget']} budget, "
+        f"{events['certificate']} certificate, "
         f"{events['deadletter']} dead letters"
     )
 

@@ -14,7 +14,8 @@ Data = dict[str, Any]
 
 @dataclass(slots=True)
 class ObjectiveView:
-    """The latest indicator of one objective, and its alerts that fire (rule to severity)."""
+    """The latest indicator of one objective, its alerts of which people were told (rule to severity), and when its
+    budget will be gone."""
 
     service: str
     objective: str
@@ -27,6 +28,7 @@ class ObjectiveView:
     budget_left: tuple[float | None, float | None] = (None, None)
     burn_rates: dict[str, float | None] = field(default_factory=dict)
     firing: dict[str, str] = field(default_factory=dict)
+    forecast: str = ""
 
 
 @dataclass(slots=True)
@@ -68,7 +70,9 @@ class View:
                 self._indicator(data)
                 return []
             case "burn-rate":
-                return [self._alert(data)]
+                return list(self._alert(data))
+            case "budget":
+                return list(self._budget(data))
             case "certificate":
                 return list(self._certificate(data))
             case "deadletter":
@@ -90,14 +94,30 @@ class View:
         view.budget_left = (budget["remaining_min_ratio"], budget["remaining_max_ratio"])
         view.burn_rates = data["burn_rates"]
 
-    def _alert(self, data: Data) -> str:
-        view = self._objective(data)
-        if data["state"] == "firing":
+    def _alert(self, data: Data) -> Iterator[str]:
+        """What is held back is told in a few words: it is in the topic, and nobody is called."""
+        view, fires = self._objective(data), data["state"] == "firing"
+        subject = f"{short(data['service'])} {data['objective']} ({data['rule']})"
+        if data["notify"] and fires:
             view.firing[data["rule"]] = data["severity"]
-        else:
+        elif not fires:
             view.firing.pop(data["rule"], None)
-        state = data["severity"].upper() if data["state"] == "firing" else f"{data['severity']} resolved"
-        return f"{state}  {short(data['service'])} {data['objective']} ({data['rule']}): {data['explanation']}"
+        if data["notify"]:
+            state = data["severity"].upper() if fires else f"{data['severity']} resolved"
+            yield f"{state}  {subject}: {data['explanation']}"
+        elif fires:
+            yield f"held back  {subject}: {data['held_back']['by']} {data['held_back']['name']}"
+
+    def _budget(self, data: Data) -> Iterator[str]:
+        view, entry, forecast = self._objective(data), data["entry"], data["forecast"]
+        if forecast is not None:
+            view.forecast = _when_gone(forecast)
+        if entry is not None and entry["kind"] == "incident" and entry["end"] is not None:
+            took = "" if entry["consumed_ratio"] is None else f", {entry['consumed_ratio']:.1%} of the budget"
+            yield (
+                f"budget  {short(data['service'])} {data['objective']}: incident {entry['start'][11:16]} to "
+                f"{entry['end'][11:16]} took {entry['bad']:,.0f} of {entry['total']:,.0f} requests{took}"
+            )
 
     def _certificate(self, data: Data) -> Iterator[str]:
         key = (data["service"], data["version"])
@@ -111,6 +131,22 @@ class View:
         if view.state != before and view.why:
             eta = f"; decidable in about {span(view.eta_minutes)}" if view.eta_minutes else ""
             yield f"certificate  {short(view.service)} {view.version}: {view.state}, {view.why}{eta}"
+
+
+def _when_gone(forecast: Data) -> str:
+    """Returns in a few words when a budget will be used up."""
+    if forecast["exhausted"]:
+        return "gone"
+    if forecast["median_hours"] is None:
+        return f"lasts ({forecast['p_never']:.0%})"
+    low, high = (_hours(hours) for hours in forecast["interval_80_hours"])
+    return f"in {_hours(forecast['median_hours'])} ({low} to {high})"
+
+
+def _hours(hours: float | None) -> str:
+    if hours is None:
+        return "never"
+    return f"{hours:.0f} h" if hours < 72 else f"{hours / 24:.0f} d"
 
 
 def _why(data: Data) -> str:

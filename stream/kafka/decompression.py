@@ -130,7 +130,7 @@ def snappy_decode(payload: Payload) -> bytes:
     if not data.nbytes:
         return b""
     limit = _LIMIT.get()
-    scratch, size = memoryview(_scratch(limit)), 0
+    scratch, size = _scratch(limit).data, 0
     try:
         # No raw block begins like this: it would say 10,626 bytes and copy from before its beginning.
         is_framed = data[: len(_XERIAL_MAGIC)] == _XERIAL_MAGIC

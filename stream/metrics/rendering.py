@@ -60,8 +60,8 @@ def evaluation(engine: Engine) -> Hashable:
 
 
 def declaration(engine: Engine) -> Hashable:
-    """Returns what changes when another set of objectives is shown: by the configuration, or evaluated for once."""
-    return engine.state.config_version, len(engine.latest)
+    """Returns the digests of the objectives that were evaluated: what they declare changes with their digest only."""
+    return tuple(engine.latest)
 
 
 def latest(engine: Engine) -> list[SliEvent]:

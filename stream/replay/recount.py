@@ -8,8 +8,6 @@ is late or from the future does not count; then the objective's definition decid
 from __future__ import annotations
 
 from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
 
 import numpy as np
 
@@ -17,9 +15,8 @@ from stream.core.columns import Kind, RowFlag, Rows, Signal
 from stream.core.engine.admission import FUTURE_AFTER_NS, LATE_AFTER_NS, UNKNOWN_FRONTIER_SPAN_NS
 from stream.core.engine.clocks import Clocks
 from stream.core.log import LogRecord
-from stream.core.otlp.attributes import Value, parse
-from stream.core.slo.selection import as_text
-from stream.core.slo.spec import Bundle, Comparison, Objective, SliSignal, Threshold, Wanted
+from stream.core.slo.selection import having, having_any, within_threshold
+from stream.core.slo.spec import Bundle, Objective, SliSignal
 from stream.core.units import MINUTE_NS
 
 READ_FROM_BEFORE_NS = FUTURE_AFTER_NS + 5 * MINUTE_NS
@@ -79,6 +76,7 @@ class MinuteRecount:
         self._progress_ns: dict[str, int] = {}
         self._applied: dict[str, int] = {}
         self._noted: dict[bytes, int] = {}
+        self._fresh: list[tuple[tuple[int, int], bytes]] = []
 
     def add(self, record: LogRecord, time_ns: int) -> None:
         """Takes in the next log record and its append time."""
@@ -108,7 +106,7 @@ class MinuteRecount:
             if self._is_open(record, rows, i, message in repeated):
                 counted.add(message)
                 self._add_row(record, rows, i)
-        self._forget_uncounted(record, counted)
+        self._forget_uncounted(counted)
 
     def _is_open(self, record: LogRecord, rows: Rows, i: int, is_repeated: bool) -> bool:
         """Returns whether a row may count; what it is instead is noted."""
@@ -134,8 +132,7 @@ class MinuteRecount:
         if record.config_version < self._since or not selects(self._objective, rows, i):
             return
         count, weight = int(rows.count[i]), int(rows.weight[i])
-        attributes = parse(rows.attribute_sets[rows.attributes[i]])
-        if any(has(attributes, ((key, values),)) for key, values in self._objective.without):
+        if having_any([rows.attribute_sets[rows.attributes[i]]], self._objective.without)[0]:
             self.count.n_excluded += count
             return
         self.count.rows += 1
@@ -173,9 +170,8 @@ class MinuteRecount:
                 self._fresh.append((message, word))
         return repeated
 
-    def _forget_uncounted(self, record: LogRecord, counted: set[tuple[int, int]]) -> None:
+    def _forget_uncounted(self, counted: set[tuple[int, int]]) -> None:
         """A message of which nothing counted is not remembered: sent again, it shall count."""
-        del record
         for message, word in self._fresh:
             if message not in counted:
                 self._noted.pop(word, None)
@@ -196,20 +192,20 @@ def selects(objective: Objective, rows: Rows, i: int) -> bool:
         return False
     if objective.event is not None and rows.names[rows.name[i]] != objective.event:
         return False
-    return has(parse(rows.attribute_sets[rows.attributes[i]]), objective.attributes)
+    return bool(having([rows.attribute_sets[rows.attributes[i]]], objective.attributes)[0])
 
 
 def is_good(objective: Objective, rows: Rows, i: int) -> bool:
     """Returns whether a row that an objective selects is good."""
-    attributes = parse(rows.attribute_sets[rows.attributes[i]])
+    attributes = [rows.attribute_sets[rows.attributes[i]]]
     if objective.duration_lte_ns is not None:
         return int(rows.duration_ns[i]) <= objective.duration_lte_ns
     if objective.severity_lt is not None:
         return int(rows.severity[i]) < objective.severity_lt
     if objective.good_attributes:
-        return has(attributes, objective.good_attributes)
+        return bool(having(attributes, objective.good_attributes)[0])
     if objective.bad_attributes:
-        return not has(attributes, objective.bad_attributes)
+        return not having(attributes, objective.bad_attributes)[0]
     if objective.threshold is not None:
-        return is_within(attributes.get(objective.threshold.attribute or ""), objective.threshold)
+        return bool(within_threshold(attributes, objective.threshold)[0])
     return not int(rows.flags[i]) & RowFlag.FAILED

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import json
 import tempfile
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
+
+from jsonschema import Draft202012Validator
 
 from stream.config.openslo import Configuration, read_configuration
 from stream.config.problems import Problem
+from stream.config.yaml_positions import List, Map, Node, ScalarKind, read_documents
 from stream.core.slo.spec import Objective
 
 NOW_NS = 1_795_000_000 * 10**9
 """November 2026."""
+
+SCHEMA = Draft202012Validator(json.loads((Path(__file__).parents[2] / "schemas/config/slo.v1.schema.json").read_text()))
+"""What editors check a document against."""
 
 ROLLING = "{duration: 30d, isRolling: true}"
 
@@ -70,7 +78,9 @@ def read(*documents: str, events_per_hour: int | None = None) -> tuple[Configura
 
 
 def loaded(*documents: str) -> Configuration:
-    """Returns what a file of these valid documents says."""
+    """Returns what a file of these documents says, which are valid, by the schema for editors as well."""
+    for node in read_documents("", "".join(documents).encode()).nodes:
+        assert [error.message for error in SCHEMA.iter_errors(plain(node))] == []
     configuration, problems = read(*documents)
     assert [str(problem) for problem in problems if not problem.is_warning] == []
     return configuration
@@ -80,6 +90,21 @@ def only(*documents: str) -> Objective:
     """Returns the one objective of these valid documents."""
     (objective,) = loaded(*documents).objectives
     return objective
+
+
+def plain(node: Node) -> Any:
+    """Returns a node as an editor sees it, numbers as floats."""
+    match node:
+        case Map(entries=entries):
+            return {key: plain(entry.value) for key, entry in entries.items()}
+        case List(items=items):
+            return [plain(item) for item in items]
+        case _ if node.kind is ScalarKind.NUMBER:
+            return float(node.text)
+        case _ if node.kind is ScalarKind.BOOLEAN:
+            return node.text.lower() == "true"
+        case _:
+            return None if node.kind is ScalarKind.NULL else node.text
 
 
 def _joined(*fields: str) -> str:

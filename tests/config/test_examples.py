@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.config.bundle import make_bundle
 from stream.config.exclusion import DEFAULT_WITHOUT
 from stream.config.openslo import load_configuration, read_configuration
 from stream.core.columns import Kind
@@ -24,9 +25,12 @@ from stream.core.slo.spec import (
     EmptySlice,
     Objective,
     RawRatio,
+    Settings,
     Slices,
     SliSignal,
+    Source,
     Threshold,
+    decode_bundle,
 )
 from tests.config.reading import NOW_NS
 
@@ -208,7 +212,19 @@ def test_every_example_is_in_the_table_and_can_be_applied_together() -> None:
     assert {file.stem for file in files} == set(TABLE)
     configuration = load_configuration(files, now_ns=NOW_NS)
     assert len(configuration.objectives) == len(TABLE) + 3
-    assert len({objective.name for objective in configuration.objectives}) == len(configuration.objectives)
+    bundle = make_bundle(
+        configuration.objectives,
+        previous=None,
+        pipeline="qma",
+        generation="1",
+        partitions=4,
+        sources=[Source(topic=signal, encoding="auto", signal=signal) for signal in ("traces", "metrics", "logs")],
+        settings=Settings(),
+        calendars=configuration.calendars,
+        adjustments=configuration.adjustments,
+        mutes=configuration.mutes,
+    )
+    assert decode_bundle(bundle.encode()) == bundle
 
 
 @pytest.mark.parametrize("name", sorted(TABLE))

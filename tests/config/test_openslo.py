@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Sequence
 from decimal import Decimal
@@ -13,14 +12,14 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from jsonschema import Draft202012Validator
 
 from stream.config.exclusion import DEFAULT_WITHOUT
 from stream.config.openslo import load_configuration
-from stream.config.yaml_positions import List, Map, Node, ScalarKind, read_documents
+from stream.config.yaml_positions import read_documents
 from stream.core.columns import Kind
 from stream.core.errors import ConfigError
 from stream.core.slo.spec import Objective, SliSignal
+from tests.config.reading import NOW_NS, SCHEMA, plain
 
 ROOT = Path(__file__).parents[2]
 HERE = Path(__file__).parent
@@ -45,10 +44,6 @@ SHARED: dict[str, Any] = {
 }
 
 
-NOW_NS = 1_795_000_000 * 10**9
-"""November 2026."""
-
-
 def load_objectives(paths: Sequence[Path]) -> list[Objective]:
     return list(load_configuration(paths, now_ns=NOW_NS).objectives)
 
@@ -57,21 +52,6 @@ def errors_of(*paths: Path) -> list[str]:
     with pytest.raises(ConfigError) as caught:
         load_objectives(paths)
     return str(caught.value).split("\n")
-
-
-def plain(node: Node) -> Any:
-    """Returns a node as an editor sees it, numbers as floats."""
-    match node:
-        case Map(entries=entries):
-            return {key: plain(entry.value) for key, entry in entries.items()}
-        case List(items=items):
-            return [plain(item) for item in items]
-        case _ if node.kind is ScalarKind.NUMBER:
-            return float(node.text)
-        case _ if node.kind is ScalarKind.BOOLEAN:
-            return node.text.lower() == "true"
-        case _:
-            return None if node.kind is ScalarKind.NULL else node.text
 
 
 @pytest.mark.parametrize(
@@ -397,17 +377,14 @@ def _with_objective(fields: str, *, threshold: bool = False) -> Objective:
     return objective
 
 
-@pytest.fixture(scope="module")
-def schema() -> Draft202012Validator:
-    body = json.loads((ROOT / "schemas/config/slo.v1.schema.json").read_text())
-    Draft202012Validator.check_schema(body)
-    return Draft202012Validator(body)
-
-
 @pytest.mark.parametrize("path", [*DEPLOYED, *EXAMPLES, *GOOD], ids=lambda path: path.stem)
-def test_every_valid_example_validates_against_the_schema(path: Path, schema: Draft202012Validator) -> None:
+def test_every_valid_example_validates_against_the_schema(path: Path) -> None:
     for node in read_documents(str(path), path.read_bytes()).nodes:
-        assert [error.message for error in schema.iter_errors(plain(node))] == []
+        assert [error.message for error in SCHEMA.iter_errors(plain(node))] == []
+
+
+def test_the_schema_is_one() -> None:
+    SCHEMA.check_schema(SCHEMA.schema)
 
 
 # What needs two documents, two places in one, or exact arithmetic with units.
@@ -465,9 +442,9 @@ BEYOND_THE_SCHEMA = {
 
 
 @pytest.mark.parametrize("path", BAD, ids=lambda path: path.stem)
-def test_the_schema_refuses_what_a_schema_can(path: Path, schema: Draft202012Validator) -> None:
+def test_the_schema_refuses_what_a_schema_can(path: Path) -> None:
     if path.stem.startswith("yaml_"):
         return
     documents = [plain(node) for node in read_documents(str(path), path.read_bytes()).nodes]
-    accepted = all(schema.is_valid(document) for document in documents)
+    accepted = all(SCHEMA.is_valid(document) for document in documents)
     assert accepted == (path.stem in BEYOND_THE_SCHEMA)

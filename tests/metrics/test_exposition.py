@@ -22,7 +22,7 @@ from stream.core.units import MINUTE_NS
 from stream.metrics.collectors import StateCollector
 from stream.metrics.exposition import Exposition, Gauge, Piece
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, minute_by_minute, objective, run, steady
-from tests.core.engine.scenarios import rich_log
+from tests.core.engine.scenarios import BAD, rich_log
 from tests.metrics.plain import PlainCollector
 from tests.metrics.shown import OPENMETRICS, expose, scrape, series, status, value
 
@@ -228,6 +228,18 @@ def test_a_partition_that_comes_back_is_rendered_from_its_new_fold():
     partitions.worker.engines[1] = fresh
 
     assert not series(scrape(partitions.collector)["qma_sli_events"], objective="slo-1"), "it has evaluated nothing yet"
+
+
+def test_an_alert_that_begins_is_shown_at_the_next_scrape():
+    log = rich_log()
+    engine, _ = run(log[:60])
+    collector = StateCollector(status(engine))
+    page = {"service": BAD, "rule": "page-6h-30m"}
+    assert value(scrape(collector)["qma_alert_firing"], **page) == 0
+
+    run(log[:91], engine)
+
+    assert value(scrape(collector)["qma_alert_firing"], **page) == 1
 
 
 def test_a_certificate_that_expires_between_evaluations_is_shown_so():

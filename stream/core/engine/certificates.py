@@ -75,7 +75,7 @@ def certificate_event(
 
 
 def advance_certificates(state: State, service: Service, closing: Closing) -> list[Output]:
-    """Feeds one closed minute of the versions to every certificate of a service. Returns the transitions, by version."""
+    """Feeds a closed minute of the versions to every certificate of a service. Returns the transitions, by version."""
     claimed = service.claimed
     starts = [service.states[objective.digest].start_minute for objective in claimed]
     if not claimed or any(start is None or closing.minute < start for start in starts):

@@ -139,7 +139,9 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         if own.start_minute is None or minute < own.start_minute:
             continue
         reader = Reader(state, service, objective, closing)
-        event = replace(_sli_event(state, reader), quantiles=quantiles(digest), exemplars=exemplars)
+        event = _sli_event(state, reader)
+        gap = _cohort_gap(state, service, event)
+        event = replace(event, quantiles=quantiles(digest), exemplars=exemplars, cohort_gap=gap)
         state.latest[objective.digest] = event
         outputs.append(event)
         outputs += advance_budget(state, reader, event)
@@ -175,6 +177,21 @@ def _sli_event(state: State, reader: Reader, revision: int = 0) -> SliEvent:
         catching_up=closing.catching_up,
         gap=closing.gap,
     )
+
+
+def _cohort_gap(state: State, service: Service, event: SliEvent) -> float | None:
+    """Returns the ratio of everyone's window less that of a cohort; None where either has no data, or it is no cohort.
+
+    What everyone's is comes first: a cohort's name begins with the name of what it is a part of.
+    """
+    whole = event.objective.cohort_of
+    if not whole:
+        return None
+    every = next((state.latest.get(o.digest) for o in service.objectives if o.name == whole), None)
+    if every is None or every.minute != event.minute:
+        return None
+    of_all, own = every.window_sli.ratio, event.window_sli.ratio
+    return None if of_all is None or own is None else of_all - own
 
 
 def _statuses(state: State) -> list[Output]:

@@ -152,8 +152,9 @@ def in_format_2(engine: Engine) -> dict[bytes, bytes]:
     return {key: struct.pack("<4sH", b"QMAS", 2) + value[6:] for key, value in chunks.items()}
 
 
-@pytest.mark.parametrize("log", [EIGHT_HOURS, RICH, DAYS], ids=["spans retire", "much happens", "days"])
-@pytest.mark.parametrize("share", [0.4, 1])
+@pytest.mark.parametrize(
+    ("log", "share"), [(EIGHT_HOURS, 0.4), (RICH, 1), (DAYS, 0.4)], ids=["spans retire", "much happens", "days"]
+)
 def test_a_state_of_the_format_before_is_read_and_written_anew(log: Log, share: float):
     until = int(share * len(log))
     before, _, engine = fold(log[:until])

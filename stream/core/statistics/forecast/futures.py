@@ -25,6 +25,8 @@ FORGET_DAYS = 28
 OUTDATED_FACTOR = 1.5
 """It is when the newest quarter would have forecast the weeks of its newer half so much better (mean square)."""
 
+NOTHING = 1e-9
+
 _LEVEL, _DURATION, _SWELL, _START = range(4)
 
 
@@ -56,7 +58,7 @@ def futures(total: Array, bad: Array, covered: Array, horizon_hours: int, counts
     edges = _edges(horizon_hours)
     flow = traffic(events, covered, horizon_hours + DAY_HOURS)
     now = regime(events, bad_events, length)
-    coming, repeated = _resampled(events, bad_events, flow, now.alike, length, edges)
+    coming, repeated = _repeated(events, bad_events, flow, now.alike, length, edges)
     errors = _errors(now, coming, repeated, edges, total.size)
     swell = counts_per_event * np.exp(flow.spread * ndtri(uniforms(4)[:, _SWELL, None]))
     return Futures(edges=edges, total=swell * coming, bad=swell * errors)
@@ -89,12 +91,12 @@ def _errors(now: Regime, coming: Array, repeated: Array, edges: Array, history_h
     return result
 
 
-def _resampled(total: Array, bad: Array, flow: Traffic, alike: Array, length: int, edges: Array) -> tuple[Array, Array]:
+def _repeated(total: Array, bad: Array, flow: Traffic, alike: Array, length: int, edges: Array) -> tuple[Array, Array]:
     """Returns the events and the bad ones up to each edge if history repeats itself from some day of it on.
 
-    After the last block comes the first. A block is repeated relative to the traffic that was expected of it, so that it keeps its bursts and their
-    errors but takes on the traffic expected of the hours that it lands on. Blocks are counted backwards from now:
-    from four days of history on they begin at the present hour of the day.
+    After the last block comes the first. A block is repeated relative to the traffic that was expected of it, so
+    that it keeps its bursts and their errors but takes on the traffic expected of the hours that it lands on.
+    Blocks are counted backwards from now: from four days of history on they begin at the present hour of the day.
     """
     count = total.size // length
     expected = flow.past[-count * length :].reshape(count, length).sum(axis=1)
@@ -105,7 +107,7 @@ def _resampled(total: Array, bad: Array, flow: Traffic, alike: Array, length: in
     if count * length >= FORGET_DAYS * DAY_HOURS:
         seen[: -_memory(*sums[:, :, -1])] = False
     seen[-1] |= not seen.any()  # a service that has gone silent stays silent
-    blocks = sums[:, seen] / expected[seen, None]
+    blocks = sums[:, seen] / np.maximum(expected[seen, None], NOTHING)
     steps = -(-int(edges[-1]) // length)
     volumes = flow.coming[: steps * length].reshape(steps, length).sum(axis=1)
     drawn = (_starts(alike[seen])[:, None] + np.arange(steps)) % np.count_nonzero(seen)

@@ -11,7 +11,7 @@ from stream.core.columns import Array
 DAY_HOURS = 24
 WEEK_HOURS = 168
 LEVEL_DAYS = 5
-"""The level of a day is the median of so many around it: a burst does not move it, a shift does after three days."""
+"""The level of a day is the median of so many around it, now of the newest three: a burst does not move it."""
 
 SPREAD_MIN, SPREAD_MAX, SPREAD_UNKNOWN = 0.02, 1.0, 0.3
 QUIETEST_HOUR_RATIO = 1e-3
@@ -22,7 +22,7 @@ class Traffic:
     """Expected events per hour.
 
     Args:
-        past: Of each hour of history, float64[history hours].
+        past: Of each hour of history, float64[history hours]; 0 where not covered.
         coming: Of the hours to come, float64[future hours].
         spread: Standard deviation of the logarithm of the level to come.
     """
@@ -47,8 +47,8 @@ def traffic(total: Array, covered: Array, hours: int) -> Traffic:
     mean = total.sum() / covered.sum()
     profile = np.where(seen > 0, total[-usable:].reshape(-1, season).sum(axis=0) / np.maximum(seen, 1), mean)
     profile = np.maximum(profile, QUIETEST_HOUR_RATIO * mean)
-    past = np.tile(profile, -(-total.size // season))[-total.size :]
-    level, spread = _levels(total, past * covered)
+    past = np.tile(profile, -(-total.size // season))[-total.size :] * covered
+    level, spread = _levels(total, past)
     coming = np.tile(profile, -(-hours // season))[:hours] * level[-1]
     return Traffic(past=past * level, coming=coming, spread=spread)
 
@@ -62,7 +62,9 @@ def _levels(total: Array, expected: Array) -> tuple[Array, float]:
     seen = (counts > 0) & (wanted > 0)
     daily = np.where(seen, counts / np.where(seen, wanted, 1), 1.0)
     half = LEVEL_DAYS // 2
-    level = np.median(np.lib.stride_tricks.sliding_window_view(np.pad(daily, half, mode="edge"), LEVEL_DAYS), axis=1)
-    level[-half:] = np.median(daily[-half - 1 :])
+    around = np.clip(np.arange(days)[:, None] + np.arange(-half, half + 1), 0, days - 1)
+    level = np.sort(daily[around], axis=1)[:, half]
+    newest = np.sort(daily[-half - 1 :])
+    level[-half:] = newest[newest.size // 2]
     hourly = np.concatenate((np.full(total.size - days * DAY_HOURS, level[0]), np.repeat(level, DAY_HOURS)))
     return hourly, min(max(float(np.log(level).std()), SPREAD_MIN), SPREAD_MAX)
