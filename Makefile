@@ -10,7 +10,7 @@ SECONDS ?= 60
 # tdigest's dependencies come as source only; they are built with these, at the versions of the lock.
 BUILD_TOOLS := cffi|cython|packaging|pycparser|setuptools|wheel
 
-.PHONY: demo test check bench fuzz chaos clean .venv
+.PHONY: demo test check bench fuzz chaos calibrate clean .venv
 
 demo: $(STAMP)
 	$(BIN)/qma demo $(ARGS)
@@ -33,6 +33,10 @@ fuzz: $(STAMP)
 
 chaos: $(STAMP)
 	$(BIN)/python -m tests.chaos $(ARGS)
+
+# ARGS='--runs 3600 --seed 11' for more; exits 1 where the intervals do not hold what they say.
+calibrate: $(STAMP)
+	$(BIN)/python -m tests.calibrate $(ARGS)
 
 .venv: $(STAMP)
 

@@ -9,8 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from stream.cli import described
 from stream.cli.connection import add_arguments, connected
-from stream.cli.described import line
 from stream.config import exit_codes
 from stream.config.bundle import make_bundle
 from stream.config.openslo import Configuration, read_configuration
@@ -80,9 +80,11 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.strict and problems:
         return exit_codes.CONFIG
     objectives = configuration.objectives
-    count = f"{len(objectives)} objective{'s' * (len(objectives) != 1)}"
+    count = described.counted_as(len(objectives), "objective")
     for objective in objectives:
-        print(line(objective))
+        print(described.line(objective))
+    for text in described.declared(configuration):
+        print(text)
     if arguments.dry_run:
         print(f"{count} valid, nothing was published")
         return 0

@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from stream.config.settings import LOCAL_BROKER, Deployment, read_deployment
@@ -23,6 +23,7 @@ class Connection:
     bootstrap: str
     prefix: str
     listen: str
+    metrics_sloth: bool = False
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,12 +51,21 @@ def connected(arguments: argparse.Namespace) -> Iterator[Connection]:
     """
     deployment = read_deployment(broker=arguments.broker)
     prefix, listen = arguments.prefix or deployment.prefix, getattr(arguments, "listen", None) or deployment.listen
-    deployment = Deployment(broker=deployment.broker, prefix=prefix, listen=listen)
+    deployment = replace(deployment, prefix=prefix, listen=listen)
     if deployment.broker != LOCAL_BROKER:
-        yield Connection(bootstrap=deployment.broker, prefix=prefix, listen=listen)
+        yield _connection(deployment, deployment.broker)
         return
     with _local(_data_dir()) as bootstrap:
-        yield Connection(bootstrap=bootstrap, prefix=prefix, listen=listen)
+        yield _connection(deployment, bootstrap)
+
+
+def _connection(deployment: Deployment, bootstrap: str) -> Connection:
+    return Connection(
+        bootstrap=bootstrap,
+        prefix=deployment.prefix,
+        listen=deployment.listen,
+        metrics_sloth=deployment.metrics_sloth,
+    )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,11 @@
-"""Objectives in words, for people who check whether a file says what they mean."""
+"""Configurations in words, for people who check whether a file says what they mean."""
 
 from __future__ import annotations
 
+import time
+
 from stream.config.exclusion import DEFAULT_WITHOUT
+from stream.config.openslo import Configuration
 from stream.core.slo.burn_rate import duration
 from stream.core.slo.spec import BudgetingMethod, Comparison, Objective, RawRatio, SliSignal, Wanted
 
@@ -75,6 +78,30 @@ def window(objective: Objective) -> str:
     if objective.calendar is not None:
         return f"in each {objective.calendar}"
     return f"over {duration(objective.window_minutes)}"
+
+
+def declared(configuration: Configuration) -> list[str]:
+    """Returns a line for each adjustment and each mute, which must not be overlooked."""
+    lines = [
+        f"{adjustment.name}: {counted_as(adjustment.end_minute - adjustment.start_minute, 'minute')} from "
+        f"{_time(adjustment.start_minute)} do not count against the budget of {', '.join(adjustment.objectives)}"
+        for adjustment in configuration.adjustments
+    ]
+    lines += [
+        f"{mute.name}: notifications of {', '.join(mute.services) or 'all services'} are held back for "
+        f"{counted_as(mute.end_minute - mute.start_minute, 'minute')} from {_time(mute.start_minute)}"
+        for mute in configuration.mutes
+    ]
+    return lines
+
+
+def _time(minute: int) -> str:
+    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(minute * 60))
+
+
+def counted_as(number: int, what: str) -> str:
+    """Returns a number with what it counts: `1 objective`, `2 objectives`."""
+    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _attributes(wanted: Wanted) -> str:

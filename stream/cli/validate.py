@@ -13,9 +13,11 @@ from typing import Any
 
 import orjson
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stream.cli import described
+from stream.cli.described import counted_as
 from stream.config import exit_codes
 from stream.config.openslo import Configuration, read_configuration
 from stream.config.problems import Problem, shown_lines
@@ -67,16 +69,16 @@ def _print(configuration: Configuration, problems: Sequence[Problem], wrong: Seq
         print(text)
     if problems:
         print()
-    counts = f"{_count(len(wrong), 'problem')}, {_count(len(problems) - len(wrong), 'warning')}"
+    counts = f"{counted_as(len(wrong), 'problem')}, {counted_as(len(problems) - len(wrong), 'warning')}"
     if wrong:
         print(f"{counts}: not valid")
         return
     console = Console(soft_wrap=True)
     console.print(_table(configuration, console.width if console.is_terminal else TABLE_COLUMNS_MIN))
     print()
-    for text in _declared(configuration):
+    for text in described.declared(configuration):
         print(text)
-    print(f"{_count(len(configuration.objectives), 'objective')}, {counts}: valid")
+    print(f"{counted_as(len(configuration.objectives), 'objective')}, {counts}: valid")
 
 
 def _table(configuration: Configuration, columns: int) -> Table:
@@ -89,38 +91,10 @@ def _table(configuration: Configuration, columns: int) -> Table:
     for objective in configuration.objectives:
         rules = rules_of(objective)
         severities = Counter(str(rule.severity) for rule in rules)
-        alerts = ", ".join(_count(number, severity) for severity, number in severities.items()) or "none"
+        alerts = ", ".join(counted_as(number, severity) for severity, number in severities.items()) or "none"
         row = (objective.name, objective.service, objective.target, described.asked(objective))
-        shown.add_row(*map(_escaped, (*row, described.window(objective), alerts)))
+        shown.add_row(*map(escape, (*row, described.window(objective), alerts)))
     return shown
-
-
-def _escaped(text: str) -> str:
-    """Returns a text in which brackets are no markup."""
-    return text.replace("[", r"\[")
-
-
-def _declared(configuration: Configuration) -> list[str]:
-    """Returns a line for each adjustment and each mute, which must not be overlooked."""
-    lines = [
-        f"{adjustment.name}: {_count(adjustment.end_minute - adjustment.start_minute, 'minute')} from "
-        f"{_time(adjustment.start_minute)} do not count against the budget of {', '.join(adjustment.objectives)}"
-        for adjustment in configuration.adjustments
-    ]
-    lines += [
-        f"{mute.name}: notifications of {', '.join(mute.services) or 'all services'} are held back for "
-        f"{_count(mute.end_minute - mute.start_minute, 'minute')} from {_time(mute.start_minute)}"
-        for mute in configuration.mutes
-    ]
-    return lines
-
-
-def _time(minute: int) -> str:
-    return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(minute * 60))
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'s' * (number != 1)}"
 
 
 def _json(configuration: Configuration, problems: Sequence[Problem]) -> dict[str, Any]:

@@ -146,7 +146,7 @@ def _run_state(connection: Connection) -> int:
 
     def endpoint(status: StateStatus) -> Coroutine[Any, Any, None]:
         registry = _registry()
-        registry.register(StateCollector(status))
+        registry.register(StateCollector(status, sloth=connection.metrics_sloth))
         probe = Probe(
             health=functools.partial(stuck, status),
             readiness=lambda: None if status.ready else "its partitions are not restored yet",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 
 from stream.config.objectives import Declared
 from stream.core.certificate.issuance import ALPHA
 from stream.core.columns import Kind
-from stream.core.slo.burn_rate import RuleKind, duration
-from stream.core.slo.planning import AlertPlan, alert_plans
+from stream.core.slo.burn_rate import RuleKind, burns, duration, rules_for
 from stream.core.slo.spec import Objective, SliSignal
 from stream.core.statistics.sequential import events_until_decidable
 from stream.core.units import HOUR_MINUTES
@@ -43,31 +43,31 @@ def warn(declared: Sequence[Declared], events_per_hour: Fraction | None = None) 
 def _warn_of_alerts(one: Declared) -> None:
     """Warns of rules that can never burn, and of those that would burn at a rate that the budget sustains."""
     objective = one.objective
-    rules = [r for r in objective.alerting.rules if _counts_failures(objective) or not r.availability_only]
-    plans = alert_plans(rules, objective.bad_ratio_max, objective.window_minutes)
-    unreachable = [plan for plan in plans if not _is_reachable(plan, objective)]
-    if unreachable:
-        burn = f"at a target of {objective.target} a total outage burns {_number(1 / objective.bad_ratio_max)} times"
-        named = ", ".join(f"`{plan.rule.name}` ({_number(plan.factor)} times)" for plan in unreachable)
+    window_minutes, outage = objective.window_minutes, 1 / objective.bad_ratio_max
+    rules = [
+        rule
+        for rule in rules_for(window_minutes, objective.alerting.rules)
+        if rule.kind is RuleKind.BURN_RATE and (_counts_failures(objective) or not rule.availability_only)
+    ]
+    at_least = objective.alerting.at_least
+    never = [rule for rule in rules if not burns(outage, outage, rule.factor(window_minutes), at_least)]
+    if never:
+        named = ", ".join(f"`{rule.name}` ({_number(rule.factor(window_minutes))} times)" for rule in never)
+        found = f"at a target of {objective.target} a total outage burns {_number(outage)} times"
         fix = "raise the target, or name an alert policy with a lower threshold"
-        _warn_at_target(one, f"{burn}, so {named} can never fire; {fix}")
-    sustained = [plan for plan in plans if plan.sustainable]
+        _warn_at_target(one, f"{found}, so {named} can never fire; {fix}")
+    sustained = {rule.name: factor for rule in rules if (factor := rule.nominal_factor(window_minutes)) < 1}
     if sustained:
-        named = " and ".join(f"`{plan.rule.name}` ({_number(plan.nominal_factor)})" for plan in sustained)
-        found = f"over {duration(objective.window_minutes)} the budget sustains the burn rate of {named}"
+        named = " and ".join(f"`{name}` ({_number(factor)})" for name, factor in sustained.items())
+        found = f"over {duration(window_minutes)} the budget sustains the burn rate of {named}"
         fix = "choose a window of 30d, or alert policies with thresholds above 1"
         _warn_at_target(one, f"{found}, so 1 is used instead; {fix}")
-
-
-def _is_reachable(plan: AlertPlan, objective: Objective) -> bool:
-    """Returns whether a total outage fires the rule."""
-    return plan.reachable or (objective.alerting.at_least and plan.factor * objective.bad_ratio_max == 1)
 
 
 def _warn_of_traffic(one: Declared, events_per_hour: Fraction) -> None:
     """Warns of a target that one window of the traffic cannot show, however good the service is."""
     objective = one.objective
-    needed = events_until_decidable(0, 0, objective.bad_ratio_max, ALPHA)
+    needed = _events_needed(objective.bad_ratio_max)
     events = events_per_hour * objective.window_minutes / HOUR_MINUTES
     if events < needed:
         allowed = f"allow {_number(events * objective.bad_ratio_max)} bad ones"
@@ -123,5 +123,12 @@ def _warn_at_target(one: Declared, message: str) -> None:
     one.section.warn(name, message)
 
 
-def _number(value: Fraction) -> str:
+@lru_cache
+def _events_needed(bad_ratio_max: Fraction) -> int:
+    """Returns how many events without a failure certify a target."""
+    return events_until_decidable(0, 0, bad_ratio_max, ALPHA)
+
+
+def _number(value: Fraction | None) -> str:
+    assert value is not None, "a burn rate always has a factor"
     return f"{float(value):,.4g}" if value < 10_000 else f"{round(value):,}"

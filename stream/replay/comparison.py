@@ -137,6 +137,7 @@ class Comparison:
         self._partition = partition
         self._saved_offset = saved_offset
         self._oldest = oldest or {}
+        self._offset = -1
 
     def record(self, offset: int, folded: Iterable[Rendered], live: dict[str, list[Live]]) -> None:
         """Compares what a log record puts out with the live events that say they come from it.
@@ -146,6 +147,7 @@ class Comparison:
             folded: What the fold puts out.
             live: By topic, the events up to this offset that were not given before.
         """
+        self._offset = offset
         by_topic: dict[str, list[Live]] = defaultdict(list)
         for rendered in folded:
             event = Live.of(rendered.value)
@@ -155,9 +157,13 @@ class Comparison:
             self._compare(topic, offset, by_topic.get(topic, []), live.get(topic, []))
 
     def finish(self, live: dict[str, list[Live]]) -> None:
-        """Takes in the live events that say they come from behind the end of the log."""
+        """Takes in the live events that are left behind the last log record."""
         for topic, events in live.items():
-            self.topics[topic].beyond += len(events)
+            for event in events:
+                if event.offset > self._offset:
+                    self.topics[topic].beyond += 1
+                else:
+                    self._note(topic, event, Kind.EXTRA)
 
     def _compare(self, topic: str, offset: int, folded: Sequence[Live], live: Sequence[Live]) -> None:
         result = self.topics[topic]

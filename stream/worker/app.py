@@ -223,7 +223,7 @@ def _settings(options: StateOptions) -> dict[str, Any]:
         "stream_wait_empty": False,  # a record that is never acknowledged would hang rebalances and the shutdown
         "stream_recovery_delay": 0.0,
         "stream_buffer_maxsize": 64,  # counts records, of up to 8 MiB
-        "consumer_max_fetch_size": 8 << 20,
+        "consumer_max_fetch_size": 1 << 20,  # compressed; a larger record still comes
         "consumer_auto_offset_reset": "earliest",  # a false reset is skipped over, a real one shows as a gap
         # The group's leader may assign while a broker that just started knows no topics yet: then nobody has a
         # partition until the metadata are asked for again, by default every five minutes.

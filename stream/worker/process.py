@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
+from stream.kafka.buffers import keep_freed_memory
 from stream.kafka.clients import KafkaError, admin, reachable, stop
 from stream.kafka.logs import log_to_stderr
 from stream.kafka.topic_ids import describe
@@ -90,6 +91,7 @@ class _Worker:
         self._tasks: list[asyncio.Future[None]] = []
 
     async def run(self, services: Sequence[Service]) -> NoReturn:
+        keep_freed_memory()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stopping.set)

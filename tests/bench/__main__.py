@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 
-from tests.bench import chart, sections
+from tests.bench import chart, scrape, sections
 from tests.bench.sections import Asked, Group
 
 SECTIONS: Mapping[str, Callable[[Asked], Group | None]] = {
@@ -21,6 +21,7 @@ SECTIONS: Mapping[str, Callable[[Asked], Group | None]] = {
     "peers": sections.peers,
     "series": sections.series,
     "windows": sections.windows,
+    "scrape": scrape.scrape,
     "broker": sections.broker,
 }
 """In the order of a whole run. `peers` is `memory` with more of them, `stages` the same way of ours, stage by stage."""

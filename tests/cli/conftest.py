@@ -60,6 +60,6 @@ class Qma:
 @pytest.fixture
 def qma(kafka: LocalKafka, topic_prefix: str, monkeypatch: pytest.MonkeyPatch) -> Qma:
     """The commands of a new pipeline; nothing is created yet."""
-    for name in ("QMA_BROKER", "QMA_PREFIX", "QMA_LISTEN"):
+    for name in ("QMA_BROKER", "QMA_PREFIX", "QMA_LISTEN", "QMA_METRICS_SLOTH"):
         monkeypatch.delenv(name, raising=False)
     return Qma(broker=kafka.bootstrap, prefix=topic_prefix)

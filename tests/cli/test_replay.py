@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
+import contextlib
+import io
+import re
+import signal
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
+from pathlib import Path
 
 import orjson
 import pytest
 
+from stream.cli import explain, replay
 from stream.cli.replay import as_object, exit_code, lines
 from stream.core.engine import Engine
 from stream.core.rendering import Rendered, render
+from stream.kafka.clients import TopicPartition, assigned_reader, ingest_producer, stop
+from stream.kafka.local import LocalKafka
 from stream.replay.comparison import Comparison, FieldDifference, Kind, Live, field_differences
 from stream.replay.reading import OUTPUTS, Stretch
 from stream.replay.replaying import MAX_OFFSET, PartitionReplay
 from tests.core.engine.scenarios import rich_log
+from tests.worker.pipeline import P, Pipeline
 
 
 @lru_cache
@@ -156,6 +168,15 @@ def test_what_expired_from_a_topic_is_not_missed():
     assert result.topics["deadletter"].different == 1  # this one still holds its first record
 
 
+def test_an_event_in_the_wrong_place_is_one_too_many():
+    held = topics()
+    held["sli"].append(held["sli"][0])
+
+    [difference] = compared(held).topics["sli"].differences
+
+    assert difference.kind is Kind.EXTRA
+
+
 def test_events_from_behind_the_end_of_the_log_are_not_known():
     result = compared(topics(), end=50)
 
@@ -219,3 +240,85 @@ def test_results_of_partitions_add_up():
 def _offset(value: bytes) -> int:
     offset: int = orjson.loads(value)["data"]["log"]["offset"]
     return offset
+
+
+@pytest.fixture
+def pipeline(kafka: LocalKafka, topic_prefix: str, tmp_path: Path) -> Iterator[Pipeline]:
+    """A pipeline of two partitions, whose worker has published what the first twenty records of each put out."""
+    made = Pipeline(kafka.bootstrap, topic_prefix, tmp_path)
+    worker = made.start()
+    for partition in range(P):
+        made.append(20, partition=partition)
+    worker.until(lambda: worker.checkpointed(19, 19), "published")
+    worker.signal(signal.SIGTERM)
+    worker.exit_code()
+    yield made
+    made.close()
+
+
+def run(pipeline: Pipeline, *line: str) -> tuple[int, str]:
+    """Runs a command on the pipeline. Returns exit code and what it prints."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        commands = argparse.ArgumentParser().add_subparsers()
+        for command in (replay, explain):
+            command.add_parser(commands)
+        options = ["--broker", pipeline.options.bootstrap, "--prefix", pipeline.options.prefix]
+        arguments = commands.choices[line[0]].parse_args([*line[1:], *options])
+        code = arguments.run(arguments)
+    return code, out.getvalue()
+
+
+def publish_again(pipeline: Pipeline, topic: str, text: bytes, instead: bytes) -> None:
+    """Writes the first event of a topic to its end once more, with another text in it."""
+
+    async def publish() -> None:
+        at = TopicPartition(f"{pipeline.options.prefix}{topic}", 0)
+        reader = await assigned_reader(pipeline.options.bootstrap)
+        producer = await ingest_producer(pipeline.options.bootstrap)
+        try:
+            reader.assign([at])
+            reader.seek(at, 0)
+            value = (await reader.getmany(at, timeout_ms=10_000))[at][0].value
+            assert value is not None
+            assert text in value
+            await (await producer.send(at.topic, value.replace(text, instead, 1), partition=0))
+        finally:
+            await stop(reader)
+            await stop(producer)
+
+    asyncio.run(publish())
+
+
+@pytest.mark.kafka
+def test_what_a_worker_published_is_what_the_log_gives_and_what_is_not_is_found(pipeline: Pipeline):
+    prefix, ids = pipeline.options.prefix, pipeline.published(0)
+
+    code, text = run(pipeline, "replay")
+    assert code == 0, text
+    assert f"{prefix}shuffle: 40 log records of 2 of 2 partitions folded from the first one on" in text
+    result = orjson.loads(run(pipeline, "replay", "--partition", "0", "--json")[1])
+    assert {name: result["topics"][name]["equal"] for name in ids} == {name: len(of) for name, of in ids.items()}
+    assert result["topics"]["status"]["equal"] > 0
+
+    event = ids["sli"][-1]
+    code, text = run(pipeline, "explain", event, "--recount")
+    assert code == 0, text
+    assert "fold: equal, byte for byte" in text
+    assert "rows of the minute: equal" in text
+    assert re.search(rf"published +{prefix}sli/0 offset \d+", text)
+    assert re.search(r"sources +otlp_spans/0: all offsets before \d+", text)
+    window = event.partition(".")[0]
+    assert orjson.loads(run(pipeline, "explain", window, "--json")[1])["event"]["id"] == event
+    assert run(pipeline, "explain", "0" * 32)[0] == 2
+
+    publish_again(pipeline, "sli", b'"n":', b'"n":1')
+    code, text = run(pipeline, "replay")
+    assert code == 1
+    assert "the topic has it, the log does not give it" in text
+
+    pipeline.delete_log_before(3, partition=0)
+    code, text = run(pipeline, "replay")
+    assert code == 2
+    assert f"not compared: {prefix}shuffle/0 begins at offset 3" in text
+    assert run(pipeline, "explain", event, "--recount")[0] == 2

@@ -15,12 +15,15 @@ from stream.cli import main
 
 ROOT = Path(__file__).parents[2]
 OBJECTIVES = sorted(str(path) for path in (ROOT / "deploy" / "slo").glob("*.yaml"))
-COMMANDS = ("demo", "topics apply", "topics show", "apply", "worker", "send", "tail", "ledger", "decode", "doctor")
+COMMANDS = (
+    *("demo", "plan", "validate", "slo import sloth", "topics apply", "topics show", "apply", "worker", "send", "tail"),
+    *("ledger", "decode", "doctor"),
+)
 
 
 @pytest.fixture(autouse=True)
 def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("QMA_BROKER", "QMA_PREFIX", "QMA_LISTEN"):
+    for name in ("QMA_BROKER", "QMA_PREFIX", "QMA_LISTEN", "QMA_METRICS_SLOTH"):
         monkeypatch.delenv(name, raising=False)
 
 

@@ -86,8 +86,9 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
     assert [len(found[name]) for name in ("calendars", "adjustments", "mutes")] == [1, 1, 1]
 
 
-def test_what_is_declared_about_times_is_said(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(str(EXAMPLES / "planned-exclusion.yaml")) == 0
+@pytest.mark.parametrize("command", [(), ("apply", "--dry-run")])
+def test_what_is_declared_about_times_is_said(capsys: pytest.CaptureFixture[str], command: tuple[str, ...]) -> None:
+    assert run(*command, str(EXAMPLES / "planned-exclusion.yaml")) == 0
     lines = capsys.readouterr().out.splitlines()
     assert (
         "database-move: 120 minutes from 2026-12-06 01:00 UTC do not count against the budget of planned-exclusion"

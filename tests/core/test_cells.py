@@ -117,6 +117,16 @@ def restarted(cells: Cells[str], hours: set[int], closed: int) -> Cells[str]:
     return copy
 
 
+def test_what_the_rings_have_forgotten_is_in_no_window_any_more():
+    cells, length = Cells[str](SERIES_RINGS), 100 * DAY_MINUTES + HOUR_MINUTES
+    add(cells, [("a", START, (3,) * COLUMNS)])
+    for closed in range(START + length - 2, START + length + 3):
+        assert (cells.window(closed, length) == summed(cells, closed, length)).all()
+        cells.retire(closed)
+        assert (cells.window(closed, length) == summed(cells, closed, length)).all()
+    assert not cells.window(closed, length).any()
+
+
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(START, START + 300), counters), max_size=20), st.data())
 def test_order_and_batching_do_not_change_cells(rows, data):
     together, apart = Cells[str](SERIES_RINGS), Cells[str](SERIES_RINGS)

@@ -17,8 +17,8 @@ import orjson
 
 from stream.core.columns import Kind, Receipts, Rows
 from stream.core.engine import Engine
-from stream.core.rendering import CONTENT_TYPE, render
 from stream.core.log import LogRecord, Progress, SourceProgress, SourceRange, encode_record
+from stream.core.rendering import CONTENT_TYPE, render
 from stream.core.service_key import partition_of
 from stream.core.slo.spec import Bundle, Objective, Source
 from stream.core.units import MINUTE_NS, WEIGHT_ONE

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from fractions import Fraction
 
 from stream.core.engine.services import Service
@@ -23,10 +24,11 @@ DEPLOY_MUTE_MINUTES_MAX = 30
 def advance_alerts(state: State, service: Service, reader: Reader, exemplars: Exemplars | None) -> list[Output]:
     """Runs the rules of an objective whose short window is covered. Returns an event for each change.
 
-    An alert that fires and was held back is told once nothing holds it back any more.
+    An alert that burns and was held back is told once nothing holds it back any more. Who is told is decided when all
+    rules have been looked at: whichever comes first, one may hold back the other.
     """
     alerts, minute = reader.own.alerts, reader.closing.minute
-    outputs: list[Output] = []
+    moved: list[tuple[BurnRule, Alert, bool]] = []
     for rule in rules_of(reader.objective):
         alert = alerts.get(rule.name)
         burning = _burning(state, reader, rule, alert)
@@ -34,18 +36,47 @@ def advance_alerts(state: State, service: Service, reader: Reader, exemplars: Ex
             if not burning:
                 continue
             alert = alerts[rule.name] = Alert()
-        changed = alert.step(minute, burning, rule, reader.objective.alerting.cooldown_minutes)
-        if changed is None and not (alert.state is AlertState.FIRING and not alert.notified):
-            continue
+        changed = alert.step(minute, burning, rule, reader.objective.alerting.cooldown_minutes) is not None
+        untold = alert.state is AlertState.FIRING and alert.clear_since is None and not alert.notified
+        if changed or untold:
+            moved.append((rule, alert, changed))
+    outputs: list[Output] = []
+    for rule, alert, changed in moved:
         held_back = _held_back(state, service, reader, rule, alert)
-        if changed is None and held_back is not None:
+        if changed or held_back is None:
+            outputs.append(_event(state, service, reader, rule, alert, held_back, exemplars))
+    return outputs
+
+
+def end_alerts(
+    state: State, objective: Objective, alerts: dict[str, Alert], kept: Collection[str], explanation: str
+) -> list[Output]:
+    """Forgets the alerts of an objective whose rules are not `kept`, and says that those which were active are over."""
+    outputs: list[Output] = []
+    for rule in objective.alerting.rules:
+        alert = alerts.pop(rule.name, None) if rule.name not in kept else None
+        if alert is None or alert.state is AlertState.INACTIVE:
             continue
-        outputs.append(_event(state, service, reader, rule, alert, held_back, exemplars))
+        outputs.append(
+            AlertEvent(
+                context=state.context(),
+                objective=objective,
+                rule=rule,
+                state=AlertState.INACTIVE,
+                minute=(state.next_minute or 0) - 1,
+                factor=None,
+                reading=None,
+                explanation=explanation,
+                held_back=_end_held_back(alert, objective),
+                began_minute=alert.began_minute,
+                version=alert.version,
+            )
+        )
     return outputs
 
 
 def rules_of(objective: Objective) -> tuple[BurnRule, ...]:
-    """Returns the rules that can fire for an objective, those that inhibit others first."""
+    """Returns the rules that can fire for an objective."""
     rules = rules_for(objective.window_minutes, objective.alerting.rules)
     availability = objective.duration_lte_ns is None and objective.threshold is None
     return tuple(rule for rule in rules if availability or not rule.availability_only)
@@ -60,9 +91,11 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
         first, last = own.covered_minutes(end, rule.long_minutes)
         return state.clocks.gap_minutes(first, last) > 0
     if rule.kind is RuleKind.NO_DATA:
-        if reader.row is None or reader.coverage_of(rule.long_minutes) < 1:
+        rows = [row for row in {reader.row, reader.events_row} if row is not None]
+        if not rows or reader.observed(rule.long_minutes) < rule.long_minutes:
             return None
-        return closing.weights(rule.long_minutes)[0][reader.row] == 0
+        weights = closing.weights(rule.long_minutes)[0]
+        return all(weights[row] == 0 for row in rows)
     if reader.row is None or reader.coverage_of(rule.short_minutes) < 1:
         return None
     if not active and _is_quiet(reader, rule.short_minutes):
@@ -71,7 +104,10 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
     long_cell = reader.window(rule.long_minutes)
     long = burn_rate(long_cell, objective.bad_ratio_max)
     short = burn_rate(reader.window(rule.short_minutes), objective.bad_ratio_max)
-    burning = burns(long, short, _factor(reader, rule), objective.alerting.at_least)
+    factor = _factor(reader, rule)
+    if factor is None and active:
+        factor = Fraction(1)  # no budget is left to reckon with: the alert ends with the burning
+    burning = burns(long, short, factor, objective.alerting.at_least)
     if burning and not active and objective.alerting.low_traffic_guard:
         return _is_beyond_chance(long_cell, reader)
     return burning
@@ -97,12 +133,11 @@ def _is_beyond_chance(cell: list[int], reader: Reader) -> bool:
 
 
 def _factor(reader: Reader, rule: BurnRule) -> Fraction | None:
-    window_minutes = reader.objective.window_minutes
     if rule.kind is not RuleKind.EXHAUSTION:
-        return rule.factor(window_minutes)
+        return rule.factor(reader.objective.window_minutes)
     left = remaining(reader.budget_window(), reader.objective.bad_ratio_max, reader.coverage())
     # While the window is not covered the most that can be left is taken: a page must not come from what nobody saw.
-    return rule.factor(window_minutes, None if left is None else left[1])
+    return rule.factor(reader.window_minutes, None if left is None else left[1])
 
 
 def _held_back(state: State, service: Service, reader: Reader, rule: BurnRule, alert: Alert) -> HeldBack | None:
@@ -112,8 +147,7 @@ def _held_back(state: State, service: Service, reader: Reader, rule: BurnRule, a
     if alert.state is AlertState.PENDING:
         return HeldBack(by=HeldBackBy.PENDING, name=f"{rule.for_minutes}m")
     if alert.state is AlertState.INACTIVE:
-        told = alert.notified and alerting.notify_resolved
-        return None if told else HeldBack(by=HeldBackBy.NOT_TOLD_BEFORE, name="")
+        return _end_held_back(alert, reader.objective)
     if rule.never_muted:
         return None
     alerts = reader.own.alerts
@@ -130,6 +164,11 @@ def _held_back(state: State, service: Service, reader: Reader, rule: BurnRule, a
     if len(service.told_within(minute, HOUR_MINUTES)) >= state.bundle.settings.notifications_per_hour_max:
         return HeldBack(by=HeldBackBy.RATE_CAP, name=f"{state.bundle.settings.notifications_per_hour_max}/h")
     return None
+
+
+def _end_held_back(alert: Alert, objective: Objective) -> HeldBack | None:
+    told = alert.notified and objective.alerting.notify_resolved
+    return None if told else HeldBack(by=HeldBackBy.NOT_TOLD_BEFORE, name="")
 
 
 def _event(
@@ -184,5 +223,5 @@ def _read(reader: Reader, rule: BurnRule) -> AlertReading:
         long_coverage=float(reader.coverage_of(rule.long_minutes)),
         budget=budget(reader.budget_window(), allowed, coverage),
         coverage=float(coverage),
-        window_minutes=reader.objective.window_minutes,
+        window_minutes=reader.window_minutes,
     )

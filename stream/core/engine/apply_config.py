@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from stream.core.certificate.lifecycle import Trigger
+from stream.core.engine.alerting import end_alerts, rules_of
 from stream.core.engine.certificates import change_certificate
 from stream.core.engine.chunks import span_keys_of
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.errors import IncompatibleError
-from stream.core.events import AlertEvent, HeldBack, HeldBackBy, Output
+from stream.core.events import Output
 from stream.core.service_key import partition_of
-from stream.core.slo.alerts import AlertState
 from stream.core.slo.spec import Bundle, Objective, decode_bundle
 from stream.core.units import minute_of
 
@@ -53,14 +53,19 @@ def _check_unchanged(before: Bundle | None, after: Bundle) -> None:
 
 
 def _replace_objectives(state: State, service: Service, wanted: list[Objective]) -> list[Output]:
-    kept = {objective.digest for objective in wanted}
-    gone = [objective for objective in service.objectives if objective.digest not in kept]
+    after = {objective.digest: objective for objective in wanted}
     outputs: list[Output] = []
     if {o.digest for o in service.claimed} != {o.digest for o in wanted if o.certified}:
         for certificate in sorted(service.certificates.values(), key=lambda c: c.version):
             outputs += change_certificate(state, service, certificate, Trigger.OBJECTIVES_CHANGED)
-    for objective in gone:
-        outputs += _withdraw(state, service, objective)
+    for objective in service.objectives:
+        stays = after.get(objective.digest)
+        if stays is None:
+            outputs += _withdraw(state, service, objective)
+        else:
+            kept = {rule.name for rule in rules_of(stays)}
+            alerts = service.states[objective.digest].alerts
+            outputs += end_alerts(state, objective, alerts, kept, "The rule is no longer configured for the objective.")
     service.objectives = wanted
     for objective in wanted:
         if objective.digest not in service.states:
@@ -81,23 +86,10 @@ def _new_state(state: State, service: Service, objective: Objective) -> Objectiv
 
 
 def _withdraw(state: State, service: Service, objective: Objective) -> list[Output]:
-    """Forgets an objective that is no longer configured; an alert of it that fires is resolved, so nobody waits."""
+    """Forgets an objective that is no longer configured; its alerts end, so that nobody waits."""
     alerts = service.states[objective.digest].alerts
-    outputs: list[Output] = [
-        AlertEvent(
-            context=state.context(),
-            objective=objective,
-            rule=rule,
-            state=AlertState.INACTIVE,
-            minute=(state.next_minute or 0) - 1,
-            factor=None,
-            reading=None,
-            explanation="The objective is no longer configured, so nobody watches it.",
-            held_back=None if alerts[rule.name].notified else HeldBack(by=HeldBackBy.NOT_TOLD_BEFORE, name=""),
-        )
-        for rule in objective.alerting.rules
-        if rule.name in alerts and alerts[rule.name].state is AlertState.FIRING
-    ]
+    explanation = "The objective is no longer configured, so nobody watches it."
+    outputs = end_alerts(state, objective, alerts, (), explanation)
     del service.states[objective.digest]
     state.latest.pop(objective.digest, None)
     state.changes.spans.update(span_keys_of(state, service.key))

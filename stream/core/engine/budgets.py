@@ -8,11 +8,12 @@ import numpy as np
 
 from stream.core.cells import Column
 from stream.core.engine.state import SERIES, State
-from stream.core.engine.windows import Reader, window_start
+from stream.core.engine.windows import Reader
 from stream.core.events import BudgetEvent, Output, SliEvent
 from stream.core.slo.budget_ledger import QUIET_MINUTES, Entry, EntryKind
+from stream.core.slo.sli import SQUARE_ONE
 from stream.core.statistics.forecast import Forecast, History, Period, forecast
-from stream.core.units import HOUR_MINUTES
+from stream.core.units import HOUR_MINUTES, WEIGHT_ONE
 
 
 def advance_budget(state: State, reader: Reader, event: SliEvent) -> list[Output]:
@@ -62,27 +63,40 @@ def _told(
 
 
 def _forecast(state: State, reader: Reader) -> Forecast | None:
-    """Returns the forecast from the whole hours of the objective's window."""
-    if reader.row is None:
-        return None
-    end = reader.closing.minute + 1
-    start, complete = reader.span()
-    rolls = reader.objective.calendar is None
-    first, last = (window_start(end, end - start) if rolls else start) // HOUR_MINUTES, end // HOUR_MINUTES
-    hours = state.cells[SERIES].rings[2]
-    if min(last, hours.top) <= max(first, hours.base):
-        return None
-    cells = hours.row(reader.row, first, last)
-    covered = np.zeros(last - first, bool)
-    began = reader.own.start_minute
+    """Returns when the budget will be gone, from every whole hour that the rings hold. Minutes since 1970 are UTC."""
+    row, began, end = reader.row, reader.own.start_minute, reader.closing.minute + 1
     assert began is not None
-    covered[max(0, -(-began // HOUR_MINUTES) - first) :] = True
-    window = Period(
-        hours=reader.objective.window_minutes // HOUR_MINUTES if rolls else (complete - start) // HOUR_MINUTES,
-        hours_left=None if rolls else (complete - end) // HOUR_MINUTES,
+    start, complete = reader.span()
+    hours, last = state.cells[SERIES].rings[2], end // HOUR_MINUTES
+    first = max(-(-began // HOUR_MINUTES), hours.base)
+    if row is None or first >= last or (reader.objective.calendar is not None and complete <= end):
+        return None
+    cells = hours.row(row, first, last)
+    total, bad = cells[Column.WEIGHT], cells[Column.WEIGHT_BAD]
+    history = History(
+        total=total,
+        bad=np.clip(bad, 0, total),
+        covered=np.array([_is_whole(state, reader, hour) for hour in range(first, last)], bool),
+        counts_per_event=_counts_per_event(reader),
     )
-    return forecast(
-        History(total=cells[Column.WEIGHT], bad=cells[Column.WEIGHT_BAD], covered=covered),
-        window,
-        reader.objective.target_ratio,
-    )
+    if reader.objective.calendar is None:
+        window = Period(hours=reader.objective.window_minutes // HOUR_MINUTES)
+    else:
+        length = -(-(complete - start) // HOUR_MINUTES)
+        window = Period(hours=length, hours_left=min(length, -(-(complete - end) // HOUR_MINUTES)))
+    return forecast(history, window, reader.objective.target_ratio)
+
+
+def _is_whole(state: State, reader: Reader, hour: int) -> bool:
+    """Returns whether every minute of an hour was read whole, and none of them is left out of the budget."""
+    first, last = hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES
+    excluded = any(start < last and first < end for start, end in reader.own.excluded)
+    return not excluded and state.clocks.gap_minutes(first, last) == 0
+
+
+def _counts_per_event(reader: Reader) -> float:
+    """Returns what one independent event weighs: more than one where events are sampled."""
+    cell = reader.budget_window()
+    if reader.unit != WEIGHT_ONE or not cell[Column.WEIGHT]:
+        return float(reader.unit)
+    return WEIGHT_ONE * (cell[Column.WEIGHT_SQUARE] / SQUARE_ONE) / (cell[Column.WEIGHT] / WEIGHT_ONE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from stream.core.cells import Column
 from stream.core.certificate.issuance import (
@@ -15,10 +16,10 @@ from stream.core.certificate.issuance import (
 from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.engine.services import Service
 from stream.core.engine.state import VERSIONS, State
-from stream.core.engine.windows import Closing
+from stream.core.engine.windows import Closing, plausible
 from stream.core.events import CertificateEvent, Output
 from stream.core.slo.slices import judge_slice
-from stream.core.slo.spec import Objective
+from stream.core.slo.spec import EmptySlice, Objective
 from stream.core.units import HOUR_MINUTES, MINUTE_NS, WEIGHT_ONE
 
 Cell = list[int]
@@ -88,19 +89,27 @@ def advance_certificates(state: State, service: Service, closing: Closing) -> li
 
 
 def _evidence_cell(state: State, service: Service, objective: Objective, version: str, closing: Closing) -> Cell:
-    """Returns what a closed minute adds to the evidence on a version: its events, or the slice that ended with it."""
+    """Returns what a closed minute adds to the evidence on a version: its events, or the slice that ended with it.
+
+    A slice in which the version had too few events says nothing of it, whatever it counts for in the budget; nor does
+    one of which some minute was not read whole. It is unknown, unsure or sampled where any of its events is.
+    """
     row = state.cells[VERSIONS].index.get((service.key, objective.digest, version))
     if objective.slices is None or row is None:
         return closing.cell(1, row)
     end, length = closing.minute + 1, objective.slices.minutes
     start_minute = service.states[objective.digest].start_minute
     assert start_minute is not None
-    judged = None
-    if end % length == 0 and end - length >= start_minute:
-        judged = judge_slice(closing.cell(length, row), objective.slices)
+    nothing = [0] * len(Column)
+    if end % length or end - length < start_minute or state.clocks.gap_minutes(end - length, end):
+        return nothing
+    events = plausible(objective, closing.cell(length, row))
+    judged = judge_slice(events, replace(objective.slices, empty=EmptySlice.IGNORE))
     if judged is None:
-        return [0] * len(Column)
-    judged[Column.WEIGHT] = judged[Column.N] * WEIGHT_ONE
+        return nothing
+    for column in (Column.N_UNKNOWN, Column.N_UNSURE):
+        judged[column] = int(events[column] > 0)
+    judged[Column.WEIGHT] = WEIGHT_ONE if events[Column.WEIGHT] == events[Column.N] * WEIGHT_ONE else 0
     return judged
 
 

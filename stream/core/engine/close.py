@@ -201,8 +201,8 @@ def _statuses(state: State) -> list[Output]:
         service = state.services[key]
         for objective in service.objectives:
             event = state.latest.get(objective.digest)
-            if event is None:
-                continue
+            if event is None or event.minute + 1 != state.next_minute:
+                continue  # its history begins later
             alerts = service.states[objective.digest].alerts
             outputs.append(
                 StatusEvent(

@@ -31,7 +31,9 @@ class ObjectiveState:
         ledger: What used its budget up.
         settled: What minutes that can no longer change add to the calendar period `settled_period`, by `Column`.
         settled_until: The first minute that is not settled.
-        excluded: Minutes [start, end) that budget adjustments leave out, merged; they travel with the configuration.
+        adjustments: The budget adjustments for it; they travel with the configuration.
+        excluded: Minutes [start, end) that they leave out, merged.
+        entered: Which of them are in the ledger: name, first minute, end.
         row: Where its series is in the cells, once known; no part of a checkpoint.
         version_rows: Where the series of its versions are, likewise.
     """
@@ -46,7 +48,9 @@ class ObjectiveState:
     settled: list[int] = field(default_factory=list)
     settled_period: int | None = None
     settled_until: int | None = None
+    adjustments: tuple[Adjustment, ...] = ()
     excluded: tuple[tuple[int, int], ...] = ()
+    entered: set[tuple[str, int, int]] = field(default_factory=set)
     row: int | None = None
     version_rows: dict[str, int] = field(default_factory=dict)
 
@@ -55,6 +59,17 @@ class ObjectiveState:
         if self.start_minute is None:
             return end_minute, end_minute
         return min(end_minute, max(self.start_minute, end_minute - length_minutes)), end_minute
+
+    def excluded_minutes(self, first: int, last: int) -> int:
+        """Returns how many of the minutes [first, last) budget adjustments leave out."""
+        return sum(max(0, min(last, end) - max(first, start)) for start, end in self.excluded)
+
+    def exclude(self, adjustments: Iterable[Adjustment], slice_minutes: int) -> None:
+        """Takes in the budget adjustments for it. A slice of which some minute is left out is left out."""
+        self.adjustments = tuple(adjustments)
+        spans = [(a.start_minute, a.end_minute) for a in self.adjustments]
+        self.excluded = _merged(sorted(_whole_slices(*span, slice_minutes) for span in spans))
+        self.entered &= {(a.name, a.start_minute, a.end_minute) for a in self.adjustments}
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as plain values; `load` gives back an equal one."""
@@ -67,6 +82,7 @@ class ObjectiveState:
             "exemplars": self.exemplars.dump(),
             "ledger": self.ledger.dump(),
             "settled": [self.settled_period, self.settled_until, self.settled],
+            "entered": sorted(self.entered),
         }
 
     @classmethod
@@ -84,6 +100,7 @@ class ObjectiveState:
             settled=settled,
             settled_period=settled_period,
             settled_until=settled_until,
+            entered={(name, start, end) for name, start, end in body.get("entered", ())},
         )
 
 
@@ -123,8 +140,9 @@ class Service:
     def exclude(self, adjustments: Iterable[Adjustment]) -> None:
         """Tells each configured objective which minutes are left out of its budget."""
         for objective in self.objectives:
-            spans = sorted((a.start_minute, a.end_minute) for a in adjustments if objective.name in a.objectives)
-            self.states[objective.digest].excluded = _merged(spans)
+            slice_minutes = 1 if objective.slices is None else objective.slices.minutes
+            own = [a for a in adjustments if objective.name in a.objectives]
+            self.states[objective.digest].exclude(own, slice_minutes)
 
     def see_versions(self, minute: int) -> list[str]:
         """Notes the versions that are new at a closed minute. Returns those that came after the first."""
@@ -171,6 +189,11 @@ class Service:
         self.newest_minute = body["newest_minute"]
         self.first_seen = body.get("first_seen", {})
         self.told = body.get("told", [])
+
+
+def _whole_slices(start: int, end: int, minutes: int) -> tuple[int, int]:
+    """Returns the slices that minutes [start, end) lie in."""
+    return start // minutes * minutes, -(-end // minutes) * minutes
 
 
 def _merged(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:

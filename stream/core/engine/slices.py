@@ -7,7 +7,7 @@ import numpy as np
 from stream.core.cells import COLUMNS
 from stream.core.engine.services import Service
 from stream.core.engine.state import SERIES, State
-from stream.core.engine.windows import SLICES, row_of
+from stream.core.engine.windows import SLICES, plausible, row_of
 from stream.core.slo.slices import judge_slice
 from stream.core.slo.spec import Objective
 from stream.core.units import HOUR_MINUTES
@@ -43,4 +43,4 @@ def _slice_cell(state: State, service: Service, objective: Objective, minute: in
         return None
     row = row_of(state, service.key, objective, "")
     events = [0] * COLUMNS if row is None else state.cells[SERIES].window(end, slices.minutes)[:, row].tolist()
-    return judge_slice(events, slices)
+    return judge_slice(plausible(objective, events), slices)

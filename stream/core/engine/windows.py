@@ -97,9 +97,15 @@ class Reader:
         """The weight of one event: that of a point that is a ratio itself is finer."""
         return WEIGHT_ONE if self.objective.raw is None else SLICE_ONE
 
+    @property
+    def window_minutes(self) -> int:
+        """Length of the objective's own window; of a calendar period, the minutes that really pass in it."""
+        start, complete = self.span()
+        return complete - start
+
     def minute(self) -> list[int]:
         """Returns the events of the minute."""
-        return _plausible(self.objective, self.closing.cell(1, self.events_row))
+        return plausible(self.objective, self.closing.cell(1, self.events_row))
 
     def window(self, length_minutes: int) -> list[int]:
         """Returns what counts against the budget in the window that ends with the minute."""
@@ -126,12 +132,14 @@ class Reader:
     def _to_date(self, period: Period) -> list[int]:
         if self.row is None:
             return list(_NOTHING)
-        settled = self.closing.minute + 1 - SETTLED_AFTER_MINUTES
-        if period.start_minute >= settled:
-            return between(self._state.cells[SERIES], self.row, period.start_minute, self.closing.minute + 1)
-        recent = self.closing.cell(SETTLED_AFTER_MINUTES, self.row)
-        older = self.own.settled if self.own.settled_period == period.start_minute else _NOTHING
-        return [a + b for a, b in zip(older, recent, strict=True)]
+        own, end = self.own, self.closing.minute + 1
+        if own.settled_period != period.start_minute or own.settled_until is None:
+            return between(self._state.cells[SERIES], self.row, period.start_minute, end)
+        if own.settled_until == end - SETTLED_AFTER_MINUTES:
+            recent = self.closing.cell(SETTLED_AFTER_MINUTES, self.row)
+        else:  # a correction of an earlier minute
+            recent = between(self._state.cells[SERIES], self.row, own.settled_until, end)
+        return [a + b for a, b in zip(own.settled, recent, strict=True)]
 
     def period(self) -> Period | None:
         """Returns the calendar period of the minute; None where the window rolls, and beyond the calendar's end."""
@@ -148,18 +156,34 @@ class Reader:
         return end - self.objective.window_minutes, end
 
     def coverage(self) -> Fraction:
-        """Returns the share of the objective's window that lies in closed minutes without a gap."""
+        """Returns the share of the objective's window that lies in closed minutes without a gap.
+
+        Minutes that budget adjustments leave out are no part of the window; one without any other is not covered.
+        """
         start, complete = self.span()
-        return Fraction(self._observed(start), complete - start)
+        return self._share_observed(start, complete)
 
     def coverage_of(self, length_minutes: int) -> Fraction:
         """Returns the same of the window of this length that ends with the minute."""
-        return Fraction(self._observed(self.closing.minute + 1 - length_minutes), length_minutes)
+        end = self.closing.minute + 1
+        return self._share_observed(end - length_minutes, end)
+
+    def observed(self, length_minutes: int) -> int:
+        """Returns how many minutes of the window of this length that ends with the minute count and were read whole."""
+        return self._observed(self.closing.minute + 1 - length_minutes)
+
+    def _share_observed(self, start_minute: int, complete_minute: int) -> Fraction:
+        counting = complete_minute - start_minute - self.own.excluded_minutes(start_minute, complete_minute)
+        return Fraction(self._observed(start_minute), counting) if counting else Fraction(0)
 
     def _observed(self, start_minute: int) -> int:
-        end = self.closing.minute + 1
+        end, gap_minutes = self.closing.minute + 1, self._state.clocks.gap_minutes
         first, last = self.own.covered_minutes(end, end - start_minute)
-        return last - first - self._state.clocks.gap_minutes(first, last)
+        observed = last - first - gap_minutes(first, last)
+        for start, stop in self.own.excluded:
+            low, high = max(start, first), min(stop, last)
+            observed -= max(0, high - low - gap_minutes(low, high))
+        return observed
 
     def _counted(self, cell: list[int], first: int, last: int) -> list[int]:
         """Returns a cell less what budget adjustments exclude of the minutes [first, last)."""
@@ -169,7 +193,7 @@ class Reader:
                 if low < high:
                     excluded = between(self._state.cells[SERIES], self.row, low, high)
                     cell = [a - b for a, b in zip(cell, excluded, strict=True)]
-        return _plausible(self.objective, cell)
+        return plausible(self.objective, cell)
 
 
 def row_of(state: State, service: str, objective: Objective, version: str) -> int | None:
@@ -193,7 +217,10 @@ def settle(state: State, service: Service, objective: Objective, minute: int) ->
         return
     reader_row = row_of(state, service.key, objective, "" if objective.slices is None else SLICES)
     end = minute + 1 - SETTLED_AFTER_MINUTES
-    first = max(own.settled_until if own.settled_until is not None else own.start_minute, own.start_minute)
+    first = own.settled_until
+    if first is None:
+        period = calendar.period_at(own.start_minute)
+        first = own.start_minute if period is None else period.start_minute
     while first < end:
         period = calendar.period_at(first)
         last = end if period is None else min(end, period.end_minute)
@@ -219,7 +246,7 @@ def between(cells: Cells[SeriesKey], row: int, first: int, last: int) -> list[in
         )
         start = max(_up(first, period), held)
         if start < last_of:
-            sums = ring.sum(start // period, last_of // period)[:, row].tolist()
+            sums = ring.row(row, start // period, last_of // period).sum(axis=1).tolist()
             total = [a + b for a, b in zip(total, sums, strict=True)]
         last_of = min(last_of, start)
     return total
@@ -238,8 +265,10 @@ def _up(minute: int, period: int) -> int:
     return -(-minute // period) * period
 
 
-def _plausible(objective: Objective, cell: list[int]) -> list[int]:
-    """Two counters that are not read at the same instant may say more good than there were: it never counts as less
+def plausible(objective: Objective, cell: list[int]) -> list[int]:
+    """Returns a summed cell as it may be read.
+
+    Two counters that are not read at the same instant may say more good than there were: it never counts as less
     than none bad, nor as more than all."""
     if objective.good_metric is None and objective.bad_metric is None:
         return cell

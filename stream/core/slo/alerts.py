@@ -106,7 +106,7 @@ class Alert:
 
     Args:
         state: Of `TRANSITIONS`.
-        began_minute: First minute of the unbroken burning that led to pending and firing.
+        began_minute: First minute of the unbroken burning that led to pending and firing, also of the last that ended.
         clear_since: First minute in which a firing alert no longer burned; None while it burns.
         notified: The firing was told to people: then its resolution is, too.
         version: Version under suspicion when it fired; '' where none is.
@@ -139,7 +139,7 @@ class Alert:
                 self._move(AlertTrigger.COOLED)
             self._move(AlertTrigger.CLEAR)
             if self.state is AlertState.INACTIVE:
-                self.began_minute = self.clear_since = None
+                self.clear_since = None
         return self.state if self.state is not before else None
 
     def _move(self, trigger: AlertTrigger) -> bool:

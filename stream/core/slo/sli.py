@@ -18,7 +18,9 @@ SLICE_ONE = 1 << 40
 """The weight of one slice, or of one point that is a ratio itself. Either may be good in part; the part is rounded to
 this, against the service."""
 
-_SQUARE_ONE = 1 << 8
+SQUARE_ONE = 1 << 8
+"""The square of the weight of one event, as cells hold it."""
+
 _MILLISECOND_NS = 1_000_000
 
 
@@ -71,7 +73,7 @@ def sli(cell: Sequence[int], unit: int = WEIGHT_ONE) -> Sli:
             n_excluded=cell[Column.N_EXCLUDED],
         )
     weighted = unit == WEIGHT_ONE
-    n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / _SQUARE_ONE) if weighted else total
+    n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / SQUARE_ONE) if weighted else total
     low, high = wilson(n_effective * (weight_bad / weight), n_effective)
     n_unsure = cell[Column.N_UNSURE]
     return Sli(

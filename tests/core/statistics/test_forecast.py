@@ -73,12 +73,12 @@ def test_an_incident_about_to_leave_the_window_gives_its_budget_back() -> None:
     assert leaves_soon.p_never > stays.p_never
 
 
-def test_known_roll_off_alone_decides_whether_a_constant_burn_exhausts() -> None:
-    # Burning at 1.5 for the last ten days; the twenty days before were at 0.7 (rolled off: the total stays below
-    # at first and rises by 0.8/720 of the budget an hour), consumed (10·1.5 + 20·0.7)/30 = 29/30.
+def test_what_rolls_off_delays_the_end_of_a_constant_burn() -> None:
+    # Twenty days at 0.7 of the sustainable rate, then ten at 1.5: (20·0.7 + 10·1.5)/30 = 29/30 are consumed. Each hour
+    # adds 1.5/720 of the budget and takes 0.7/720 off.
     found = said(history((480, 70), (240, 150)))
     assert found.median_hours == pytest.approx(720 * (1 / 30) / (1.5 - 0.7), rel=0.1)
-    # The same past and present without the roll-off: in a calendar month of which it was the first part.
+    # A calendar period takes nothing off.
     total_hours = 720 + 240
     calendar = said(history((480, 70), (240, 150)), Period(hours=total_hours, hours_left=240))
     assert calendar.median_hours == pytest.approx((total_hours * 100 - 480 * 70 - 240 * 150) / 150, rel=0.1)

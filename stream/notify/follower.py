@@ -1,0 +1,94 @@
+"""Follows `qma.status` and `qma.burn-rate` from their beginning: what is committed, outside any consumer group."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable
+
+from stream.core.errors import ConfigError, UnavailableError
+from stream.kafka.clients import ConsumerRecord, KafkaError, TopicPartition, assigned_reader, stop
+from stream.kafka.read_to_end import read_to_end
+from stream.kafka.topic_ids import describe
+from stream.notify.board import Board
+from stream.notify.stats import NotifyStats
+
+LOG = logging.getLogger(__name__)
+
+_POLL_MS = 500
+_AGAIN_S = 5.0
+_MS = 1_000_000
+
+
+class Follower:
+    """Keeps a board up to date.
+
+    Args:
+        bootstrap: `HOST:PORT[,HOST:PORT…]`.
+        prefix: Start of the topics' names.
+        stats: Kept up to date.
+        show: Given the board when it holds everything that the topics did, and after each change of its alerts.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str, stats: NotifyStats, show: Callable[[Board], None]) -> None:
+        self._bootstrap, self._stats, self._show = bootstrap, stats, show
+        self._status, self._burn_rate = f"{prefix}status", f"{prefix}burn-rate"
+
+    async def run(self) -> None:
+        """Follows until cancelled. Once a board was shown it outlives an outage of the brokers; then it is read anew.
+
+        Raises:
+            ConfigError: When a topic does not exist.
+            IncompatibleError: When another version wrote a record.
+            UnavailableError: When no broker answers at the start.
+        """
+        while True:
+            try:
+                await self._follow()
+            except (KafkaError, UnavailableError) as error:
+                if not self._stats.is_ready:
+                    raise
+                LOG.warning("the topics cannot be read; alerts stay as they are, the next try is in 5 s: %s", error)
+            await asyncio.sleep(_AGAIN_S)
+
+    async def _follow(self) -> None:
+        reader = await assigned_reader(self._bootstrap)
+        try:
+            found = await describe(reader, [self._status, self._burn_rate])
+            missing = sorted({self._status, self._burn_rate} - set(found))
+            if missing:
+                raise ConfigError(
+                    f"no topic {', '.join(missing)} at {self._bootstrap}; create the pipeline's topics with "
+                    "`qma topics apply`"
+                )
+            partitions = [TopicPartition(name, n) for name, info in found.items() for n in range(info.partitions)]
+            board = Board()
+            async for record in read_to_end(reader, partitions):
+                self._take(board, [record])
+            self._stats.is_ready = True
+            self._show(board)
+            while True:
+                for records in (await reader.getmany(timeout_ms=_POLL_MS)).values():
+                    if self._take(board, records):
+                        self._show(board)
+        finally:
+            await stop(reader)
+
+    def _take(self, board: Board, records: Iterable[ConsumerRecord]) -> bool:
+        """Returns whether alerts changed."""
+        changed = False
+        for record in records:
+            try:
+                changed |= self._take_one(board, record)
+            except (ValueError, KeyError, TypeError) as error:
+                # One that somebody else wrote must not keep everybody from being told of everything else.
+                at = f"{record.topic}/{record.partition}/{record.offset}"
+                LOG.warning("%s is not an event of this pipeline, it is left out: %r", at, error)
+        return changed
+
+    def _take_one(self, board: Board, record: ConsumerRecord) -> bool:
+        time_ns = record.timestamp * _MS
+        if record.topic == self._status:
+            self._stats.status_ns = max(self._stats.status_ns or 0, time_ns)
+            return record.key is not None and board.take_status(record.key, record.value, time_ns)
+        return record.value is not None and board.take_burn_rate(record.value, time_ns)
