@@ -188,9 +188,7 @@ _REASON_FIXES: Mapping[str, str] = {
     "too_deep": "correct the producer: its attributes are nested too deep",
     "unsupported": "send histograms instead of summaries",
     "future": "set the producer's clock: its items end more than five minutes from now",
-    "too_many_services": "qma apply FILE… --set services_max=N",
-    "too_many_versions": "service.version should name a release; or qma apply FILE… --set versions_max=N",
-    "streams": "qma apply FILE… --set streams_max=N",
+    "too_many_streams": "qma apply FILE… --set streams_max=N",
 }
 
 

@@ -135,7 +135,7 @@ def _counts(result: TopicResult) -> str:
         (result.compacted, "replaced by later ones, so no longer there"),
         (result.expired, "expired from the topic"),
         (result.unpublished, "not published yet: their log records are behind the last checkpoint"),
-        (result.beyond, "live ones from behind the end of the log, not compared"),
+        (result.beyond, "live ones from behind the last log record that was folded, not compared"),
         (result.foreign, "records that are no events of this pipeline"),
     )
     return "; ".join([*parts, *(f"{number:,} {says}" for number, says in notes if number)])

@@ -16,12 +16,13 @@ from typing import Generic, TypeVar
 from stream.config.annotations import SHORT_WINDOW, Annotations
 from stream.config.durations import read_minutes
 from stream.config.metadata import FIELDS as METADATA_FIELDS
-from stream.config.metadata import read_metadata
+from stream.config.metadata import check_description, read_metadata
 from stream.config.problems import Position, either, nearest, quoted
 from stream.config.sections import Section, not_among
 from stream.config.yaml_positions import Node
 from stream.core.slo.alerts import Alerting
 from stream.core.slo.burn_rate import SUPPLEMENTS, BurnRule, RuleKind, Severity, duration
+from stream.core.units import DAY_MINUTES
 
 POLICY_FIELDS = (
     "description",
@@ -39,7 +40,7 @@ KINDS: Mapping[str, tuple[str, ...]] = {
     "AlertNotificationTarget": TARGET_FIELDS,
 }
 
-LOOKBACK_MINUTES_MAX = 90 * 24 * 60
+LOOKBACK_MINUTES_MAX = 90 * DAY_MINUTES
 THRESHOLD_MAX = 1_000_000
 NEVER_MUTED_FACTOR = Fraction(144, 10)
 """A page at this burn rate is told whatever is muted: it uses up 2 % of the budget of 30 days in an hour."""
@@ -151,19 +152,19 @@ def read_condition(spec: Section, annotations: Annotations) -> Condition | None:
     condition = spec.section("condition", known, missing=example)
     if condition is None:
         return None
-    before = len([problem for problem in spec.problems if not problem.is_warning])
-    if condition.has("kind") and condition.text("kind") not in (None, "burnrate"):
-        condition.refuse("kind", f"{quoted(str(condition.text('kind')))} is not known; write `burnrate`")
+    kind = condition.text("kind")
+    if kind not in (None, "burnrate"):
+        condition.refuse("kind", f"{quoted(str(kind))} is not known; write `burnrate`")
     factor = _factor(condition)
     at_least = _at_least(condition)
     missing = "add `lookbackWindow: 1h`"
     long_minutes = read_minutes(condition, "lookbackWindow", example="1h", missing=missing)
     if long_minutes is not None and long_minutes > LOOKBACK_MINUTES_MAX:
         condition.refuse("lookbackWindow", "is longer than 90 days, more than is kept; write `90d` or less")
+        long_minutes = None
     for_minutes = _alert_after(condition)
     short_minutes = _short_minutes(condition, annotations, long_minutes)
-    failed = len([problem for problem in spec.problems if not problem.is_warning]) > before
-    if severity is None or factor is None or long_minutes is None or short_minutes is None or failed:
+    if severity is None or factor is None or long_minutes is None or short_minutes is None:
         return None
     return Condition(
         severity=Severity(severity),
@@ -312,6 +313,7 @@ def _inline_or_named(
     inner = item.section("spec", KINDS[kind], missing=f"add `spec:` with {', '.join(KINDS[kind])}")
     if found is None or found.name is None or inner is None:
         return None
+    check_description(inner)
     return read(inner, found.name, found.annotations)
 
 
@@ -331,7 +333,7 @@ def read_alerting(
         runbook=annotations.runbook,
         dashboard=annotations.dashboard,
     )
-    items = spec.items("alertPolicies", example="[{alertPolicyRef: fast-burn}]") if spec.has("alertPolicies") else None
+    items = spec.items("alertPolicies", example="[{alertPolicyRef: fast-burn}]")
     if not items:
         return told
     policies: dict[str, Policy] = {}

@@ -20,6 +20,8 @@ RUNBOOK = "qma/runbook"
 DASHBOARD = "qma/dashboard"
 DEPLOY_MUTE = "qma/deploy-mute"
 SHORT_WINDOW = "qma/short-window"
+CERTIFICATE = "qma/certificate"
+FLOOR_PER_HOUR = "qma/floor-per-hour"
 
 DEPLOY_MUTE_MINUTES_MAX = 30
 LINK_CHARACTERS_MAX = 2048
@@ -40,6 +42,8 @@ class Annotations:
         dashboard: Link to where to look.
         deploy_mute_minutes: After a new version appears, notifications are held back for this long.
         short_window_minutes: Of an AlertCondition; None where nothing was said.
+        certificate_none: Certificates do not claim the SLO.
+        floor_per_hour: Events that there are every hour, at least; None where nothing was said.
     """
 
     sampling_none: bool = False
@@ -49,6 +53,8 @@ class Annotations:
     dashboard: str | None = None
     deploy_mute_minutes: int = 0
     short_window_minutes: int | None = None
+    certificate_none: bool = False
+    floor_per_hour: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,7 +84,12 @@ def _empty_slice(text: str) -> EmptySlice | _Wrong:
     return EmptySlice(text)
 
 
-def _slice_events_min(text: str) -> int | _Wrong:
+def _certificate(text: str) -> bool | _Wrong:
+    fix = "write `none` to leave the SLO out of certificates, otherwise remove the annotation"
+    return True if text == "none" else _Wrong(f"{quoted(text)} is no value of this annotation; {fix}")
+
+
+def _count_of_events(text: str) -> int | _Wrong:
     if not _COUNT.fullmatch(text):
         return _Wrong(f'{quoted(text)} is no number of events; write a whole number from 1 on, in quotes: `"10"`')
     return int(text)
@@ -109,10 +120,12 @@ def _short_window(text: str) -> int | _Wrong:
 _RULES: Mapping[str, _Rule] = {
     SAMPLING: _Rule(kind="SLO", field="sampling_none", read=_sampling),
     EMPTY_SLICE: _Rule(kind="SLO", field="empty_slice", read=_empty_slice),
-    SLICE_EVENTS_MIN: _Rule(kind="SLO", field="slice_events_min", read=_slice_events_min),
+    SLICE_EVENTS_MIN: _Rule(kind="SLO", field="slice_events_min", read=_count_of_events),
     RUNBOOK: _Rule(kind="SLO", field="runbook", read=_link),
     DASHBOARD: _Rule(kind="SLO", field="dashboard", read=_link),
     DEPLOY_MUTE: _Rule(kind="SLO", field="deploy_mute_minutes", read=_deploy_mute),
+    CERTIFICATE: _Rule(kind="SLO", field="certificate_none", read=_certificate),
+    FLOOR_PER_HOUR: _Rule(kind="SLO", field="floor_per_hour", read=_count_of_events),
     SHORT_WINDOW: _Rule(kind="AlertCondition", field="short_window_minutes", read=_short_window),
 }
 

@@ -8,14 +8,13 @@ from pathlib import Path
 
 from stream.config import declarations, metadata, objectives
 from stream.config.alert_policies import KINDS as ALERT_KINDS
-from stream.config.metadata import Metadata, read_metadata
+from stream.config.metadata import Metadata, check_description, read_metadata
 from stream.config.problems import FILE_START, Problem, either, quoted
 from stream.config.sections import Section, not_among, open_section
 from stream.config.selector import METRIC_FIELDS
 from stream.config.yaml_positions import FILE_BYTES_MAX, Documents, Node, read_documents
 
 API_VERSION = "openslo/v1"
-DESCRIPTION_CHARACTERS_MAX = 1050
 
 SPEC_FIELDS: Mapping[str, tuple[str, ...]] = {
     "SLO": objectives.SPEC_FIELDS,
@@ -132,11 +131,3 @@ def _check_unique(files: Files) -> None:
         if first != here:
             message = f"{document.kind} {quoted(name)} is defined twice, first at {first}; rename or remove one"
             files.problems.append(Problem(file=document.file, position=at, path="metadata.name", message=message))
-
-
-def check_description(spec: Section) -> None:
-    """Reports a description that is too long."""
-    text = spec.text("description")
-    if text is not None and len(text) > DESCRIPTION_CHARACTERS_MAX:
-        message = f"has {len(text)} characters; shorten it to at most {DESCRIPTION_CHARACTERS_MAX}"
-        spec.refuse("description", message)

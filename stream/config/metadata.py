@@ -1,4 +1,4 @@
-"""The `metadata` of a document: its name, and what our annotations declare."""
+"""The `metadata` of a document, and the description in its `spec`: what has the same form in every kind."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from stream.config.problems import Position, quoted
 from stream.config.sections import Section
 
 NAME_CHARACTERS_MAX = 63
+DESCRIPTION_CHARACTERS_MAX = 1050
 FIELDS = ("name", "displayName", "labels", "annotations")
 
 # Source: RFC 1123, section 2.1 (a label may start with a digit), in lower case as in Kubernetes.
@@ -55,3 +56,11 @@ def read_metadata(section: Section, kind: str, where: str | None = None) -> Meta
 def slug(text: str) -> str:
     """Returns `text` as a name: lower case, runs of anything but a-z and 0-9 as `-`. May be empty."""
     return re.sub("[^a-z0-9]+", "-", text.lower()).strip("-")[:NAME_CHARACTERS_MAX].strip("-")
+
+
+def check_description(spec: Section) -> None:
+    """Reports a description that is too long."""
+    text = spec.text("description")
+    if text is not None and len(text) > DESCRIPTION_CHARACTERS_MAX:
+        message = f"has {len(text)} characters; shorten it to at most {DESCRIPTION_CHARACTERS_MAX}"
+        spec.refuse("description", message)

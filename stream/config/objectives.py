@@ -118,6 +118,8 @@ def read_objectives(slo: Slo, documents: AlertDocuments, now_ns: int) -> list[De
             method=method,
             slices=slices,
             calendar=window.calendar.name if window.calendar else None,
+            floor_per_hour=slo.annotations.floor_per_hour,
+            certified=not slo.annotations.certificate_none,
             alerting=alerting,
             **good.fields(),
         )
@@ -152,7 +154,14 @@ def _cohorts(objective: Objective, cohorts: Wanted) -> list[Objective]:
 
 
 def _cohort(objective: Objective, key: str, value: str, name: str) -> Objective:
-    return replace(objective, name=f"{objective.name}@{name}", cohort=f"{key}={value}", cohort_of=objective.name)
+    return replace(
+        objective,
+        name=f"{objective.name}@{name}",
+        cohort=f"{key}={value}",
+        cohort_of=objective.name,
+        certified=False,
+        floor_per_hour=None,
+    )
 
 
 def _objective_sections(spec: Section, indicator: Indicator | None) -> list[Section]:

@@ -19,17 +19,9 @@ from stream.config import lints
 from stream.config.alert_policies import AlertDocuments, Named, read_condition, read_policy, read_target
 from stream.config.annotations import Annotations
 from stream.config.declarations import read_adjustment, read_maintenance
-from stream.config.documents import (
-    API_VERSION,
-    DESCRIPTION_CHARACTERS_MAX,
-    SPEC_FIELDS,
-    Document,
-    Files,
-    check_description,
-    read_files,
-)
+from stream.config.documents import SPEC_FIELDS, Document, Files, read_files
 from stream.config.metadata import FIELDS as METADATA_FIELDS
-from stream.config.metadata import read_metadata
+from stream.config.metadata import check_description, read_metadata
 from stream.config.objectives import Declared, Slo, read_objectives
 from stream.config.problems import FILE_START, Problem, in_order, refuse_if_any
 from stream.config.sections import Section
@@ -37,8 +29,6 @@ from stream.config.selector import SOURCE_TYPE, Indicator, read_indicator
 from stream.core.slo.calendar import Calendar
 from stream.core.slo.declared import Adjustment, Mute
 from stream.core.slo.spec import Objective
-
-__all__ = ["API_VERSION", "DESCRIPTION_CHARACTERS_MAX", "Configuration", "load_configuration", "read_configuration"]
 
 T = TypeVar("T")
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 
-from stream.config.documents import DESCRIPTION_CHARACTERS_MAX
-from stream.config.metadata import slug
+from stream.config.metadata import DESCRIPTION_CHARACTERS_MAX, slug
 from stream.config.numbers import canonical
 from stream.config.problems import FILE_START, Position, Problem, quoted, refuse_if_any, shown
 from stream.config.prometheus_names import ENVIRONMENT_LABELS, NAMESPACE_LABELS

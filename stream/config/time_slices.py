@@ -18,7 +18,8 @@ SLICE_FIELDS = ("timeSliceTarget", "timeSliceWindow")
 SLICE_MINUTES = tuple(minutes for minutes in range(1, HOUR_MINUTES + 1) if HOUR_MINUTES % minutes == 0)
 """Lengths that a slice may have: so it never straddles an hour, whose cells are summed."""
 
-TARGET_DIGITS_MAX = 30
+TARGET_DIGITS_MAX = 12
+"""Finer targets leave a share of failures that no test can be computed for, nor any traffic show."""
 
 _METHODS = {
     "Occurrences": BudgetingMethod.OCCURRENCES,

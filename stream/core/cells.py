@@ -420,17 +420,18 @@ class Cells(Generic[Key]):
         These are the non-zero ones, of a coarser ring without the hours that the minute ring holds.
         """
         ring = self.rings[span.ring]
-        first = span.number * ring.spec.span_periods
-        stored = max(0, self._stored_until(span) - first)
-        rows = np.array([self.index[key] for key in keys], np.int64)
-        counted = np.zeros((len(rows), stored), bool)
+        begin = span.number * ring.spec.span_periods
+        first, last = max(begin, ring.base), min(self._stored_until(span), ring.top)
+        rows = [self.index[key] for key in keys]
+        counted = np.zeros((max(0, last - first), len(rows)), bool)
         found: list[tuple[int, Array]] = []
-        for column, counters in ring.blocks.get(span.number, {}).items():
-            held = counters[:stored, np.minimum(rows, counters.shape[1] - 1)].T
-            held[rows >= counters.shape[1]] = 0
+        for column, counters in ring.blocks.get(span.number, {}).items() if counted.size else ():
+            held = counters[first - begin : last - begin].take(rows, axis=1, mode="clip")
+            if max(rows) >= counters.shape[1]:
+                held[:, np.array(rows) >= counters.shape[1]] = 0
             counted |= held != 0
-            found.append((column, held))
-        position, offset = np.nonzero(counted)
+            found.append((column, held.T))
+        position, offset = np.nonzero(counted.T)
         excess = np.zeros((COLUMNS, len(position)), np.int64)
         for column, held in found:
             excess[column] = held[position, offset]

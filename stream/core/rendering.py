@@ -385,7 +385,9 @@ def _stretch(s: Sli, start_minute: int, length_minutes: int) -> dict[str, Any]:
         "interval_95": s.interval,
         "n_unsure": s.n_unsure,
         "ratio_upper": s.ratio_upper,
+        "ratio_lower": s.ratio_lower,
         "n_excluded": s.n_excluded,
+        "n_missing": s.n_missing,
     }
 
 

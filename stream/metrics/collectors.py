@@ -188,6 +188,15 @@ def _ledger(engines: Iterable[Engine]) -> Iterator[Metric]:
     for refused, items in sorted(rejected.items()):
         family.add_metric(refused, items)
     yield family
+    overflow = CounterMetricFamily(
+        "qma_items_overflowed",
+        "Items counted that found no service, or no version, of their own.",
+        labels=["log_partition", "beyond"],
+    )
+    for engine in engines:
+        for beyond, items in sorted(engine.state.overflowed.items()):
+            overflow.add_metric([str(engine.partition), beyond], items)
+    yield overflow
 
 
 _LEDGER_TEXT = {

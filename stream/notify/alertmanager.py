@@ -9,12 +9,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import aiohttp
 import orjson
 
+from stream.core.slo.burn_rate import Severity
 from stream.core.units import SECOND_NS
 from stream.notify.board import Alert, Board, rfc3339
 from stream.notify.endpoint import Endpoint
@@ -97,7 +98,7 @@ class Alertmanager:
 
     async def _send(self, alerts: Sequence[Alert], now_ns: int, all_due_ns: int | None = None) -> None:
         """Sends alerts and says when everything is due again: in an interval, if not `all_due_ns`, or for a retry."""
-        for some in _chunks(alerts):
+        for some in _requests(alerts):
             if not await self._post(some, now_ns):
                 self._failures += 1
                 backoff_ns = _BACKOFF_FIRST_NS << min(self._failures - 1, 32)
@@ -140,10 +141,16 @@ class Alertmanager:
         return not is_retried
 
 
-def _chunks(alerts: Sequence[Alert]) -> Iterator[Sequence[Alert]]:
-    """Yields at least one chunk: without alerts an empty one, which shows that they would arrive."""
-    for start in range(0, max(1, len(alerts)), _ALERTS_PER_REQUEST):
-        yield alerts[start : start + _ALERTS_PER_REQUEST]
+def _requests(alerts: Sequence[Alert]) -> list[Sequence[Alert]]:
+    """Returns what to send together, at least one request: without alerts an empty one shows that they would arrive.
+
+    Pages go first: Alertmanager does not wait for others of a group where an alert started a while ago, as ours did,
+    so the page that inhibits a ticket must be there before the ticket is.
+    """
+    pages = [alert for alert in alerts if alert.labels["severity"] == Severity.PAGE]
+    others = [alert for alert in alerts if alert.labels["severity"] != Severity.PAGE]
+    size = _ALERTS_PER_REQUEST
+    return [some[i : i + size] for some in (pages, others) for i in range(0, len(some), size)] or [[]]
 
 
 def _payload(alert: Alert, expires_at: str) -> dict[str, Any]:

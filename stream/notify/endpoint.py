@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import re
 import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from aiohttp import BasicAuth
 from yarl import URL
 
 from stream.core.errors import ConfigError
@@ -55,7 +55,8 @@ class Endpoint:
         if self.user is None:
             return {}
         password = self.password if self.password_file is None else await _secret(self.password_file)
-        return {"Authorization": BasicAuth(self.user, password, "utf-8").encode()}
+        both = base64.b64encode(f"{self.user}:{password}".encode()).decode()
+        return {"Authorization": f"Basic {both}"}
 
 
 async def _secret(path: Path) -> str:

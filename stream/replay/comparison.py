@@ -148,11 +148,9 @@ class Comparison:
             live: By topic, the events up to this offset that were not given before.
         """
         self._offset = offset
-        by_topic: dict[str, list[Live]] = defaultdict(list)
+        by_topic: dict[str, list[bytes]] = defaultdict(list)
         for rendered in folded:
-            event = Live.of(rendered.value)
-            assert event is not None, "the fold puts out events"
-            by_topic[rendered.topic].append(event)
+            by_topic[rendered.topic].append(rendered.value)
         for topic in sorted({*by_topic, *live}):
             self._compare(topic, offset, by_topic.get(topic, []), live.get(topic, []))
 
@@ -165,18 +163,20 @@ class Comparison:
                 else:
                     self._note(topic, event, Kind.EXTRA)
 
-    def _compare(self, topic: str, offset: int, folded: Sequence[Live], live: Sequence[Live]) -> None:
+    def _compare(self, topic: str, offset: int, folded: Sequence[bytes], live: Sequence[Live]) -> None:
         result = self.topics[topic]
-        if [event.value for event in folded] == [event.value for event in live]:  # as good as always
+        if list(folded) == [event.value for event in live]:  # as good as always
             result.equal += len(folded)
             return
         left = Counter(event.value for event in live)
         unmatched: list[Live] = []
-        for event in folded:
-            if left[event.value]:
-                left[event.value] -= 1
+        for value in folded:
+            if left[value]:
+                left[value] -= 1
                 result.equal += 1
             else:
+                event = Live.of(value)
+                assert event is not None, "the fold puts out events"
                 unmatched.append(event)
         others: dict[str, list[Live]] = defaultdict(list)
         for event in live:

@@ -69,7 +69,7 @@ async def find(topics: Topics, wanted: str, since_ns: int | None) -> list[Publis
     stretches = await topics.stretches_since(places, since_ns)
     about = wanted.partition(".")[0]  # revisions of a window have its id in front
     needle, found = about.encode(), list[Published]()
-    topics.seek(stretches)
+    await topics.seek(stretches)
     async for record in topics.records(stretches):
         if record.value is not None and needle in record.value:
             event = _published(topics, record)
@@ -103,7 +103,7 @@ async def indicator_beside(topics: Topics, event: Published) -> Published | None
     """Returns the indicator of the same objective that was decided for the same minute at the same log record."""
     at = topics.at("sli", event.partition)
     stretches = await topics.stretches_since([at], event.time_ns - MINUTE_NS)
-    topics.seek(stretches)
+    await topics.seek(stretches)
     needle = str(event.data["objective_digest"]).encode()
     async for record in topics.records(stretches):
         if record.value is not None and needle in record.value:
@@ -140,7 +140,7 @@ async def definition_of(topics: Topics, digest: str, config_version: int) -> Def
     """
     at = topics.at("config", 0)
     stretches = await topics.stretches([at])
-    topics.seek(stretches)
+    await topics.seek(stretches)
     found: Definition | None = None
     async for record in topics.records(stretches):
         bundle = decode_bundle(record.value) if record.value is not None else None
@@ -195,7 +195,7 @@ async def log_standing(topics: Topics, event: Published) -> LogStanding:
             why_not=f"{at.topic}/{partition} holds the offsets {held.first:,} to {held.end - 1:,}: that one has expired"
         )
     stretches = {at: Stretch(first=max(held.first, offset + 1 - RECORDS_LOOKED_AT), end=offset + 1)}
-    topics.seek(stretches)
+    await topics.seek(stretches)
     standing, covered = LogStanding(), dict[str, Covered]()
     async for record in topics.records(stretches):
         decoded = decode_record(record.value or b"")
@@ -276,7 +276,7 @@ async def fold(topics: Topics, event: Published) -> Fold:
     if held.first > 0 or held.end <= offset:
         return Fold(why_not=_why_not_folded(at, held, offset))
     stretches = {at: Stretch(first=0, end=offset + 1)}
-    topics.seek(stretches)
+    await topics.seek(stretches)
     engine, records, outputs = Engine(partition), 0, list[Rendered]()
     try:
         async for record in topics.records(stretches):
@@ -402,7 +402,7 @@ async def recount_rows(topics: Topics, event: Published, definition: Definition)
     if 0 < held.first >= since.first:
         return RowsRecount(why_not="some log records of this minute may have expired")
     stretches = {at: Stretch(first=since.first, end=offset + 1)}
-    topics.seek(stretches)
+    await topics.seek(stretches)
     recount = MinuteRecount(definition.objective, since=definition.since, bundle=definition.bundle, minute=minute)
     async for record in topics.records(stretches):
         recount.add(_decoded(record), time_ns_of(record))

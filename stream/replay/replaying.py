@@ -94,7 +94,7 @@ async def replay(topics: Topics, partition: int, *, saved_offset: int) -> Partit
     if done.log.first > 0:
         done.why_not = not_from_the_beginning(topics, partition, done.log)
         return done
-    topics.seek({**live, **held})
+    await topics.seek({**live, **held})
     streams = {name: _Ahead(topics.records({at: live[at]})) for name, at in places.items()}
     for stream in streams.values():
         await stream.begin()

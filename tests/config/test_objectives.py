@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from stream.config.alert_policies import AlertDocuments
-from stream.config.annotations import Annotations
+from stream.config.annotations import Annotations, read_annotations
 from stream.config.objectives import Slo, read_objectives
 from stream.config.problems import Problem
 from stream.config.sections import open_section
@@ -76,8 +78,8 @@ def test_windows_that_are_refused(duration: str) -> None:
         ("target: .9990", "0.999"),
         ("target: 999e-3", "0.999"),
         ("target: +0.5", "0.5"),
-        ("target: 0.999999999999999999999999999999", "0.999999999999999999999999999999"),
-        ("target: 1e-30", "0.000000000000000000000000000001"),
+        ("target: 0.999999999999", "0.999999999999"),
+        ("target: 1e-12", "0.000000000001"),
         ("targetPercent: 99.95", "0.9995"),
         ("targetPercent: 90", "0.9"),
         ("targetPercent: 1e1", "0.1"),
@@ -108,3 +110,19 @@ def test_several_objectives_are_named_by_their_display_name_or_their_index() -> 
     objectives, problems = read("[{target: 0.9}, {displayName: My Goal, target: 0.99}, {target: 0.999}]")
     assert problems == []
     assert [objective.name for objective in objectives] == ["slo/0", "slo/my-goal", "slo/2"]
+
+
+def test_what_no_certificate_claims_and_how_many_events_there_must_be() -> None:
+    path = Path(__file__).parents[2] / "deploy" / "slo" / "checkout-availability.yaml"
+    said = 'annotations:\n    qma/certificate: none\n    qma/floor-per-hour: "600"'
+    text = path.read_text().replace("annotations:", said, 1)
+    documents = read_documents("f", text.encode()).nodes
+    assert len(documents) == 1
+    problems: list[Problem] = []
+    root = open_section(documents[0], "f", "", None, problems)
+    assert root is not None
+    metadata = root.section("metadata", None)
+    assert metadata is not None
+    found = read_annotations(metadata, "SLO")
+    assert (found.certificate_none, found.floor_per_hour, found.sampling_none) == (True, 600, True)
+    assert problems == []

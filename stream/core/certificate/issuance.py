@@ -21,6 +21,7 @@ from stream.core.statistics.sequential import (
     revoke_log_threshold,
     revoke_update,
 )
+from stream.core.units import HOUR_MINUTES
 
 ALPHA = 0.05
 """A version that misses an objective earns a certificate with at most this probability."""
@@ -43,6 +44,7 @@ class Evidence:
         minutes: Closed minutes since the evidence began.
         carried: Log of the evidence against the version from before a gap; never positive.
         log_revoke: Log of the e-detector since issue.
+        n_of_all: Events of all versions together in these minutes.
     """
 
     n: int = 0
@@ -53,9 +55,11 @@ class Evidence:
     carried: float = 0.0
     log_revoke: float = 0.0
     n_unsure: int = 0
+    n_of_all: int = 0
 
-    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool, n_unsure: int = 0) -> None:
+    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool, n_unsure: int = 0, n_of_all: int = 0) -> None:
         """Takes in one closed minute."""
+        self.n_of_all += n_of_all
         self.n += n
         self.n_bad += n_bad
         self.n_unknown += n_unknown
@@ -75,6 +79,7 @@ class Evidence:
         """
         self.carried = max(CARRIED_MIN, min(0.0, self.log_e(bad_ratio_max)))
         self.n = self.n_bad = self.n_unknown = self.n_sampled = self.n_unsure = self.minutes = 0
+        self.n_of_all = 0
 
 
 @dataclass(slots=True)
@@ -187,9 +192,15 @@ def pending_reasons(certificate: Certificate, objectives: list[Objective], catch
         # Bad until shown otherwise: where the evidence suffices even so, it stands against nothing.
         Reason.INEXACT: insufficient and any(e.n_unsure for e in evidence),
         Reason.CATCHING_UP: catching_up,
+        Reason.MISSING_EVENTS: any(_misses_events(certificate.evidence[o.digest], o) for o in objectives),
         Reason.NOT_CERTIFIABLE: not all(o.is_certifiable for o in objectives),
     }
     return tuple(reason for reason in Reason if holds[reason])
+
+
+def _misses_events(evidence: Evidence, objective: Objective) -> bool:
+    floor = objective.floor_per_hour
+    return floor is not None and evidence.n_of_all * HOUR_MINUTES < floor * evidence.minutes
 
 
 def watch(certificate: Certificate, objective: Objective, n: int, n_bad: int, lifetime_minutes: int) -> bool:

@@ -23,6 +23,8 @@ class Trigger(StrEnum):
     """The detector that started at issue crossed its threshold for an objective."""
     VALIDITY_ENDED = "validity_ended"
     """`now` reached the end of the validity."""
+    VERSION_RETIRED = "version_retired"
+    """Its version was idle the longest of more versions than may be kept."""
     OBJECTIVES_CHANGED = "objectives_changed"
     """The configuration no longer holds the objectives that it names, so nobody watches them."""
 
@@ -30,6 +32,7 @@ class Trigger(StrEnum):
 TRANSITIONS: dict[CertificateState, dict[Trigger, CertificateState]] = {
     CertificateState.PENDING: {
         Trigger.EVIDENCE_SUFFICES: CertificateState.ISSUED,
+        Trigger.VERSION_RETIRED: CertificateState.EXPIRED,
         Trigger.OBJECTIVES_CHANGED: CertificateState.EXPIRED,
     },
     CertificateState.ISSUED: {
@@ -53,6 +56,7 @@ class Reason(StrEnum):
     INEXACT = "inexact"
     CATCHING_UP = "catching_up"
     NOT_CERTIFIABLE = "not_certifiable"
+    MISSING_EVENTS = "missing_events"
 
 
 FIXES: dict[Reason, str] = {
@@ -72,5 +76,8 @@ FIXES: dict[Reason, str] = {
         "An objective counts no single events or slices, each of them good or bad: ratios, ratio slices and the "
         "difference of two metrics can be watched, not certified. Leave it out of the certificate: "
         "metadata.annotations: {qma/certificate: none}"
+    ),
+    Reason.MISSING_EVENTS: (
+        "Fewer events came than the objective's floor says there are; those that are missing may have been bad."
     ),
 }

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stream.core.columns import Array, RejectReason
+from stream.core.engine.overflow import OTHER_VERSION, Room
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
 from stream.core.engine.verdicts import Items, Verdicts
+from stream.core.events import Output
 from stream.core.fingerprints import Fingerprints
 from stream.core.log import LogRecord, SourceRange
-from stream.core.slo.spec import Settings
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS
 
 LATE_AFTER_NS = 6 * HOUR_NS
@@ -34,20 +35,21 @@ class Admitted:
     """What is to be counted and the pairs (service, version) that it belongs to.
 
     Shapes: `index` int64[n]: positions among the items of the record; `pair` int64[n], an index into `pairs`; `minute`
-    int64[n].
+    int64[n]. `outputs`: what followed from making room.
     """
 
     index: Array
     pair: Array
     minute: Array
     pairs: list[tuple[str, str]]
+    outputs: list[Output] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.index)
 
     def take(self, chosen: Array) -> Admitted:
         """Returns the ones at `chosen`."""
-        return Admitted(index=self.index[chosen], pair=self.pair[chosen], minute=self.minute[chosen], pairs=self.pairs)
+        return replace(self, index=self.index[chosen], pair=self.pair[chosen], minute=self.minute[chosen])
 
 
 class Repetitions:
@@ -135,27 +137,35 @@ def _late_before_ns(state: State) -> int:
 
 
 def admit(state: State, items: Items, verdicts: Verdicts) -> Admitted:
-    """Takes in new services and versions up to their caps, in order of name; what belongs to others is rejected."""
-    assert state.bundle is not None
+    """Takes in new services and versions, in order of name, while there is room for them or an idle one makes room.
+
+    Items of a service without room are counted, and not admitted: no objective is about them. Those of a version
+    without room are admitted as `overflow.OTHER_VERSION`.
+    """
     index = np.flatnonzero(verdicts.open)
     versions = max(1, len(items.versions))
     codes, pair = np.unique(
         items.service[index].astype(np.int64) * versions + items.version[index], return_inverse=True
     )
     pairs = [(items.services[code // versions], items.versions[code % versions]) for code in codes.tolist()]
-    reasons: dict[RejectReason, list[int]] = {}
     unknown = [number for number, pair in enumerate(pairs) if not _is_known(state, *pair)]
+    room, homeless = Room(state), np.zeros(len(pairs), bool)
+    counts = np.zeros(len(pairs), np.int64)
+    if unknown:
+        np.add.at(counts, pair, items.count[index])
     for number in sorted(unknown, key=pairs.__getitem__):
-        reason = _refusal(state, *pairs[number], state.bundle.settings)
-        if reason is not None:
-            reasons.setdefault(reason, []).append(number)
-    for reason, numbers in sorted(reasons.items()):
-        mask = np.zeros(len(items), bool)
-        mask[index[np.isin(pair, numbers)]] = True
-        verdicts.reject(mask, reason)
-    kept = verdicts.open[index]
-    index = index[kept]
-    return Admitted(index=index, pair=pair[kept], minute=items.time_ns[index] // MINUTE_NS, pairs=pairs)
+        place = _place(state, room, *pairs[number])
+        if place is None:
+            homeless[number] = True
+            state.overflowed["services"] += int(counts[number])
+        elif place != pairs[number]:
+            pairs[number] = place
+            state.overflowed["versions"] += int(counts[number])
+    if homeless.any():
+        kept = ~homeless[pair]
+        index, pair = index[kept], pair[kept]
+    minute = items.time_ns[index] // MINUTE_NS
+    return Admitted(index=index, pair=pair, minute=minute, pairs=pairs, outputs=room.outputs)
 
 
 def _is_known(state: State, key: str, version: str) -> bool:
@@ -163,17 +173,15 @@ def _is_known(state: State, key: str, version: str) -> bool:
     return service is not None and version in service.versions
 
 
-def _refusal(state: State, key: str, version: str, settings: Settings) -> RejectReason | None:
-    """Returns why a version of a service is not taken in; None where it is, or was before."""
+def _place(state: State, room: Room, key: str, version: str) -> tuple[str, str] | None:
+    """Returns the service and version that items of a new pair are counted for; None where the service has no room."""
     service = state.services.get(key)
     if service is None:
-        if len(state.services) >= settings.services_max:
-            return RejectReason.TOO_MANY_SERVICES
+        if not room.for_service():
+            return None
         service = state.services[key] = Service(key)
-        state.changes.heads.add(key)
     if version not in service.versions:
-        if len(service.versions) >= settings.versions_max:
-            return RejectReason.TOO_MANY_VERSIONS
+        version = version if room.for_version(service) else OTHER_VERSION
         service.versions.add(version)
-        state.changes.heads.add(key)  # its points may all be refused by their streams, and then nothing is counted
-    return None
+    state.changes.heads.add(key)  # its points may all be refused by their streams, and then nothing is counted
+    return key, version

@@ -59,7 +59,7 @@ def apply_points(state: State, record: LogRecord, points: Points, repetitions: R
             _count(state, record, admitted.take(taken), _Taken(chosen, steps, np.flatnonzero(taken)))
     repetitions.counted(items, verdicts.open)
     verdicts.count()
-    return verdicts.dead_letters(state, record.sources)
+    return [*admitted.outputs, *verdicts.dead_letters(state, record.sources)]
 
 
 def _watched_from_ns(state: State, record: LogRecord) -> Array:
@@ -104,7 +104,8 @@ class _Taken:
         """Returns what is added to the cells of objectives with this predicate, per pair and minute."""
         assert predicate.metric is not None
         points = self.points
-        selected = wanted[admitted.pair] & self._named(
+        counting = wanted & predicate.of_versions(admitted.pairs)
+        selected = counting[admitted.pair] & self._named(
             predicate.metric, predicate.good_metric or predicate.bad_metric or predicate.metric
         )
         if predicate.kinds and selected.any():
@@ -150,17 +151,19 @@ class _Taken:
         chosen = chosen[number & ((points.flags[self.index[chosen]] & PointFlag.NO_RECORDED_VALUE) == 0)]
         at = self.index[chosen]
         is_integer = (points.flags[at] & PointFlag.INTEGER) != 0
-        value = np.where(is_integer, points.value_int[at].astype(np.float64), points.value[at])
+        integer = points.value_int[at]
+        value = np.where(is_integer, integer, points.value[at])
         one = np.ones(len(at), np.int64)
         if predicate.raw is None:
             assert predicate.threshold is not None
-            values = _values(one, (~compare(value, predicate.threshold)).astype(np.int64), np.zeros_like(one))
-            return chosen, without(values, np.isnan(value))
-        good = value if predicate.raw is RawRatio.SUCCESS else 1 - value
-        is_ratio = (good >= 0) & (good <= 1)
+            good = np.where(is_integer, compare(integer, predicate.threshold), compare(value, predicate.threshold))
+            return chosen, without(_values(one, (~good).astype(np.int64), np.zeros_like(one)), np.isnan(value))
+        is_ratio = (value >= 0) & (value <= 1)
+        ratio = np.where(is_ratio, value, 0)
         values = np.zeros((COLUMNS, len(at)), np.int64)
         values[Column.N], values[Column.WEIGHT] = one, SLICE_ONE
-        values[Column.WEIGHT_BAD] = np.ceil((1 - np.where(is_ratio, good, 0)) * SLICE_ONE).astype(np.int64)
+        bad = 1 - ratio if predicate.raw is RawRatio.SUCCESS else ratio
+        values[Column.WEIGHT_BAD] = np.ceil(bad * SLICE_ONE).astype(np.int64)
         values[Column.N_BAD] = values[Column.WEIGHT_BAD] > 0
         return chosen, without(values, ~is_ratio)
 

@@ -34,13 +34,14 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetit
         traced = _may_be_exemplars(state, chosen, admitted)
 
         def tally_rows(predicate: Predicate, wanted: Array) -> Tally:
-            return tally(chosen, admitted.pair, admitted.minute, wanted, predicate, traced)
+            counting = wanted & predicate.of_versions(admitted.pairs)
+            return tally(chosen, admitted.pair, admitted.minute, counting, predicate, traced)
 
         count(state, record, admitted, _SIGNALS, tally_rows)
         _add_sketches(state, chosen, admitted)
     repetitions.counted(items, verdicts.open)
     verdicts.count()
-    return verdicts.dead_letters(state, record.sources)
+    return [*admitted.outputs, *verdicts.dead_letters(state, record.sources)]
 
 
 def _may_be_exemplars(state: State, rows: Rows, admitted: Admitted) -> Array | None:
@@ -62,11 +63,14 @@ def _add_sketches(state: State, rows: Rows, admitted: Admitted) -> None:
         return
     first = int(minute[index].min())
     span = int(minute[index].max()) - first + 1
-    group = rows.service[index].astype(np.int64) * span + (minute[index] - first)
+    numbers: dict[str, int] = {}
+    service_of = np.array([numbers.setdefault(key, len(numbers)) for key, _ in admitted.pairs], np.int64)
+    services = list(numbers)
+    group = service_of[admitted.pair[index]] * span + (minute[index] - first)
     order = np.argsort(group, kind="stable")
     codes, starts = np.unique(group[order], return_index=True)
     durations_s = rows.duration_ns[index[order]] / SECOND_NS
     for code, durations in zip(codes.tolist(), np.split(durations_s, starts[1:]), strict=True):
-        service = state.services[rows.services[code // span]]
+        service = state.services[services[code // span]]
         service.sketches.add(code % span + first, durations)
         state.changes.sketches.add((service.key, code % span + first))

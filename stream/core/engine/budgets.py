@@ -17,12 +17,13 @@ from stream.core.units import HOUR_MINUTES, WEIGHT_ONE
 
 
 def advance_budget(state: State, reader: Reader, event: SliEvent) -> list[Output]:
-    """Enters an incident where it began or ended, exclusions where they began, and tells each hour of the budget."""
+    """Enters an incident where it began or ended and adjustments that are over, and tells each hour of the budget."""
     minute, outputs = reader.closing.minute, list[Output]()
     counted = reader.window(1)
     entered = reader.own.ledger.close_minute(minute, counted, _is_burning(reader))
     if entered is not None:
         outputs.append(_told(state, reader, event, entered))
+    outputs += [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in _exclusions(reader)]
     if (minute + 1) % HOUR_MINUTES == 0 and not reader.closing.catching_up:
         outputs.append(_told(state, reader, event, None, _forecast(state, reader)))
     return outputs
@@ -33,6 +34,36 @@ def enter_deploys(state: State, reader: Reader, event: SliEvent, versions: list[
     minute = reader.closing.minute
     entries = [Entry(kind=EntryKind.DEPLOY, start_minute=minute, end_minute=minute, name=name) for name in versions]
     return [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in entries]
+
+
+def _exclusions(reader: Reader) -> list[Entry]:
+    """Returns an entry for each budget adjustment that is over and was not yet entered, with what it gives back.
+
+    One that was over before the objective's history began gives nothing back, and is no entry.
+    """
+    own, end = reader.own, reader.closing.minute + 1
+    assert own.start_minute is not None
+    entries: list[Entry] = []
+    for adjustment in own.adjustments:
+        first, last = reader.left_out(adjustment)
+        identity = adjustment.name, adjustment.start_minute, adjustment.end_minute
+        if last > end or last <= own.start_minute or identity in own.entered:
+            continue
+        own.entered.add(identity)
+        cell = reader.between(first, last)
+        entries.append(
+            Entry(
+                kind=EntryKind.EXCLUSION,
+                start_minute=first,
+                end_minute=last,
+                n=cell[Column.N],
+                weight=cell[Column.WEIGHT],
+                weight_bad=cell[Column.WEIGHT_BAD],
+                name=adjustment.name,
+                reason=adjustment.reason,
+            )
+        )
+    return entries
 
 
 def _is_burning(reader: Reader) -> bool:

@@ -83,7 +83,8 @@ def encode_span(state: State, stored: StoredSpan) -> bytes:
         cells = state.cells[store]
         keys = _keys_of(cells, stored.service)
         position, period, excess = cells.read_span(stored.span, keys)
-        first = np.diff(position, prepend=-1) != 0
+        first = np.ones(len(position), bool)
+        first[1:] = position[1:] != position[:-1]
         series.append(np.cumsum(first, dtype=np.int32) + np.int32(len(names) - 1))
         names += [(store, keys[at][1], keys[at][2]) for at in position[first].tolist()]
         periods.append(period)

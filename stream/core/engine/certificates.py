@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from stream.core.cells import Column
 from stream.core.certificate.issuance import (
@@ -15,7 +15,7 @@ from stream.core.certificate.issuance import (
 )
 from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.engine.services import Service
-from stream.core.engine.state import VERSIONS, State
+from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.engine.windows import Closing, plausible
 from stream.core.events import CertificateEvent, Output
 from stream.core.slo.slices import judge_slice
@@ -75,16 +75,37 @@ def certificate_event(
     )
 
 
-def advance_certificates(state: State, service: Service, closing: Closing) -> list[Output]:
-    """Feeds a closed minute of the versions to every certificate of a service. Returns the transitions, by version."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Minute:
+    """What a closed minute says of one version, by digest of the objective.
+
+    `cells`: what counts as evidence; `n_of_all`: events of all versions together.
+    """
+
+    closing: Closing
+    cells: Mapping[str, Cell]
+    n_of_all: Mapping[str, int]
+
+
+def advance_certificates(state: State, service: Service, closing: Closing, versions: Closing) -> list[Output]:
+    """Feeds a closed minute to every certificate of a service. Returns the transitions, by version.
+
+    Args:
+        state: Of the partition.
+        service: Whose certificates.
+        closing: The minute of all versions together.
+        versions: The minute of each version.
+    """
     claimed = service.claimed
     starts = [service.states[objective.digest].start_minute for objective in claimed]
     if not claimed or any(start is None or closing.minute < start for start in starts):
         return []  # a certificate claims every objective of the service, so it waits for all of them
+    rows = {o.digest: state.cells[SERIES].index.get((service.key, o.digest, "")) for o in claimed}
+    n_of_all = {digest: closing.cell(1, row)[Column.N] for digest, row in rows.items()}
     outputs: list[Output] = []
     for version in sorted(service.versions):
-        cells = {o.digest: _evidence_cell(state, service, o, version, closing) for o in claimed}
-        outputs += _advance_version(state, service, version, cells, closing.minute, closing.catching_up, closing.gap)
+        cells = {o.digest: _evidence_cell(state, service, o, version, versions) for o in claimed}
+        outputs += _advance_version(state, service, version, _Minute(closing=closing, cells=cells, n_of_all=n_of_all))
     return outputs
 
 
@@ -113,40 +134,32 @@ def _evidence_cell(state: State, service: Service, objective: Objective, version
     return judged
 
 
-def _advance_version(
-    state: State,
-    service: Service,
-    version: str,
-    cells: Mapping[str, Cell],
-    minute: int,
-    catching_up: bool,
-    gap: bool,
-) -> list[Output]:
-    policy = service.policy
+def _advance_version(state: State, service: Service, version: str, minute: _Minute) -> list[Output]:
+    policy, closing = service.policy, minute.closing
     key = f"{policy}/{version}"
     certificate = service.certificates.get(key)
     if certificate is None or certificate.ended_by is Trigger.OBJECTIVES_CHANGED:  # these objectives came back
-        if not any(cell[Column.N] for cell in cells.values()):
+        if not any(cell[Column.N] for cell in minute.cells.values()):
             return []
-        evidence = {digest: Evidence() for digest in cells}
-        certificate = Certificate(service.key, version, policy, minute, minute, evidence=evidence)
+        evidence = {digest: Evidence() for digest in minute.cells}
+        certificate = Certificate(service.key, version, policy, closing.minute, closing.minute, evidence=evidence)
         service.certificates[key] = certificate
-        _collect(service.claimed, certificate, cells, minute, gap)
-        certificate.reasons = pending_reasons(certificate, service.claimed, catching_up)
+        _collect(service.claimed, certificate, minute)
+        certificate.reasons = pending_reasons(certificate, service.claimed, closing.catching_up)
         certificate.stated_events = certificate.events
         began = certificate_event(state, service, certificate, None)
         return [began, *_decide(state, service, certificate)]
     if certificate.state is CertificateState.PENDING:
-        _collect(service.claimed, certificate, cells, minute, gap)
+        _collect(service.claimed, certificate, minute)
         before, certificate.reasons = (
             certificate.reasons,
-            pending_reasons(certificate, service.claimed, catching_up),
+            pending_reasons(certificate, service.claimed, closing.catching_up),
         )
-        if certificate.reasons and (certificate.reasons != before or _has_news(certificate, minute)):
+        if certificate.reasons and (certificate.reasons != before or _has_news(certificate, closing.minute)):
             return [certificate_event(state, service, certificate, certificate.state)]
         return _decide(state, service, certificate)
     if certificate.state is CertificateState.ISSUED:
-        return _watch(state, service, certificate, cells)
+        return _watch(state, service, certificate, minute.cells)
     return []
 
 
@@ -158,20 +171,25 @@ def _has_news(certificate: Certificate, minute: int) -> bool:
     return True
 
 
-def _collect(
-    objectives: list[Objective], certificate: Certificate, cells: Mapping[str, Cell], minute: int, gap: bool
-) -> None:
+def _collect(objectives: list[Objective], certificate: Certificate, minute: _Minute) -> None:
     """Adds a closed minute to the evidence; a minute that was not read whole starts it anew."""
-    if gap:
-        certificate.evidence_minute = minute + 1
+    if minute.closing.gap:
+        certificate.evidence_minute = minute.closing.minute + 1
     for objective in objectives:
-        evidence, cell = certificate.evidence[objective.digest], cells[objective.digest]
-        if gap:
+        evidence, cell = certificate.evidence[objective.digest], minute.cells[objective.digest]
+        if minute.closing.gap:
             evidence.restart(float(objective.bad_ratio_max))
             continue
         n = cell[Column.N]
         sampled = cell[Column.WEIGHT] != n * WEIGHT_ONE
-        evidence.add(n, cell[Column.N_BAD], cell[Column.N_UNKNOWN], sampled, cell[Column.N_UNSURE])
+        evidence.add(
+            n,
+            cell[Column.N_BAD],
+            cell[Column.N_UNKNOWN],
+            sampled,
+            cell[Column.N_UNSURE],
+            minute.n_of_all[objective.digest],
+        )
 
 
 def _decide(state: State, service: Service, certificate: Certificate) -> list[Output]:

@@ -75,13 +75,29 @@ def checkpoint(state: State) -> Checkpoint:
     fingerprints, expired = _changed_fingerprints(state)
     chunks |= fingerprints
     closed = {_sketch_key(*closed) for closed in changes.closed_sketches}
-    gone = sorted(forgotten.keys() | ((closed | emptied | expired) & state.stored))
+    left_over = _chunks_of_retired(state, changes.retired_services)
+    gone = sorted(forgotten.keys() | left_over | ((closed | emptied | expired) & state.stored))
     state.stored = (state.stored | set(chunks)) - set(gone)
     return Checkpoint(
         log_offset=state.log_offset,
         chunks=[*chunks.items(), *((key, None) for key in gone)],
         manifest=(MANIFEST, _manifest(state, len(state.stored))),
     )
+
+
+def _chunks_of_retired(state: State, services: set[str]) -> set[bytes]:
+    """Returns the stored heads and sketches of retired services, but what they hold again where one came back."""
+    gone: set[bytes] = set()
+    for key in state.stored if services else ():
+        kind, _, rest = key.partition(b"/")
+        name = rest.partition(b"/")[2] if kind == b"sketch" else rest
+        service = name.decode() if kind in (b"head", b"sketch") else ""
+        if service not in services:
+            continue
+        held = state.services.get(service)
+        if held is None or (kind == b"sketch" and int(rest.partition(b"/")[0]) not in held.sketches.minutes()):
+            gone.add(key)
+    return gone
 
 
 def span_keys_of(state: State, service: str) -> set[StoredSpan]:
@@ -162,6 +178,7 @@ def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
     state.forgot_incarnations = manifest["forgot_incarnations"]
     state.streams.memory.load_rest(manifest["streams"])
+    state.overflowed = manifest.get("overflowed", state.overflowed)
 
 
 def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
@@ -206,6 +223,7 @@ def _manifest(state: State, chunks: int) -> bytes:
                 "incarnations": [(name, i.sequence, i.progress_ns) for name, i in state.incarnations.items()],
                 "forgot_incarnations": state.forgot_incarnations,
                 "streams": state.streams.memory.dump(),
+                "overflowed": state.overflowed,
                 "chunks": chunks,
             }
         )

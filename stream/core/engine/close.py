@@ -17,6 +17,7 @@ from stream.core.sketch import quantiles, wire
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import window_lengths
 from stream.core.slo.sli import budget, sli
+from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
 
 FIRST_CLOSE_MINUTES = 6 * HOUR_MINUTES
@@ -112,8 +113,8 @@ def _close(state: State, minute: int) -> list[Output]:
     for key in sorted(state.services):
         service = state.services[key]
         outputs += _close_service(state, service, closing)
-        outputs += advance_certificates(state, service, versions)
-        outputs += _publish_revisions(state, service, catching_up)
+        outputs += advance_certificates(state, service, closing, versions)
+    outputs += _publish_revisions(state, objectives, catching_up)
     state.retired_minute = state.next_minute
     for cells in state.cells.values():
         cells.retire(state.retired_minute)
@@ -166,7 +167,7 @@ def _sli_event(state: State, reader: Reader, revision: int = 0) -> SliEvent:
         start_minute=start_minute,
         end_minute=end_minute,
         minute_sli=sli(reader.minute(), reader.event_unit),
-        window_sli=sli(window_cell, reader.unit),
+        window_sli=sli(window_cell, reader.unit, reader.expected()),
         coverage=float(coverage),
         budget=budget(window_cell, objective.bad_ratio_max, coverage),
         burn_rates=tuple(
@@ -217,22 +218,26 @@ def _statuses(state: State) -> list[Output]:
     return outputs
 
 
-def _publish_revisions(state: State, service: Service, catching_up: bool) -> list[Output]:
+def _publish_revisions(state: State, objectives: list[Objective], catching_up: bool) -> list[Output]:
     """Corrects the minutes that late rows changed, by a higher revision of the same id, once a minute.
 
     The windows of later minutes that are already published hold the late rows only from the next minute on.
     """
+    assert state.next_minute is not None
+    of_minute: dict[int, list[tuple[Service, Objective]]] = {}
+    for _, service in sorted(state.services.items()):
+        for objective in service.objectives:
+            own = service.states[objective.digest]
+            for minute in own.revised:
+                of_minute.setdefault(minute, []).append((service, objective))
+            own.revised.clear()
+    horizon = state.next_minute - 2 * FIRST_CLOSE_MINUTES
     outputs: list[Output] = []
-    for objective in service.objectives:
-        objective_state = service.states[objective.digest]
-        for minute in sorted(objective_state.revised):
-            revision = objective_state.revisions.get(minute, 0) + 1
-            objective_state.revisions[minute] = revision
-            closing = close_windows(state, minute, catching_up, [objective])
+    for minute, changed in sorted(of_minute.items(), key=lambda item: item[0]):
+        closing = close_windows(state, minute, catching_up, objectives)
+        for service, objective in changed:
+            own = service.states[objective.digest]
+            revision = own.revisions.get(minute, 0) + 1
+            own.revisions = {m: number for m, number in own.revisions.items() if m >= horizon} | {minute: revision}
             outputs.append(_sli_event(state, Reader(state, service, objective, closing), revision))
-        objective_state.revised.clear()
-        assert state.next_minute is not None
-        horizon = state.next_minute - 2 * FIRST_CLOSE_MINUTES
-        for minute in [m for m in objective_state.revisions if m < horizon]:
-            del objective_state.revisions[minute]
     return outputs

@@ -68,7 +68,7 @@ class ObjectiveState:
         """Takes in the budget adjustments for it. A slice of which some minute is left out is left out."""
         self.adjustments = tuple(adjustments)
         spans = [(a.start_minute, a.end_minute) for a in self.adjustments]
-        self.excluded = _merged(sorted(_whole_slices(*span, slice_minutes) for span in spans))
+        self.excluded = _merged(sorted(whole_slices(*span, slice_minutes) for span in spans))
         self.entered &= {(a.name, a.start_minute, a.end_minute) for a in self.adjustments}
 
     def dump(self) -> dict[str, Any]:
@@ -140,9 +140,8 @@ class Service:
     def exclude(self, adjustments: Iterable[Adjustment]) -> None:
         """Tells each configured objective which minutes are left out of its budget."""
         for objective in self.objectives:
-            slice_minutes = 1 if objective.slices is None else objective.slices.minutes
             own = [a for a in adjustments if objective.name in a.objectives]
-            self.states[objective.digest].exclude(own, slice_minutes)
+            self.states[objective.digest].exclude(own, objective.slice_minutes)
 
     def see_versions(self, minute: int) -> list[str]:
         """Notes the versions that are new at a closed minute. Returns those that came after the first."""
@@ -191,8 +190,8 @@ class Service:
         self.told = body.get("told", [])
 
 
-def _whole_slices(start: int, end: int, minutes: int) -> tuple[int, int]:
-    """Returns the slices that minutes [start, end) lie in."""
+def whole_slices(start: int, end: int, minutes: int) -> tuple[int, int]:
+    """Returns the minutes [first, last) of the slices that minutes [start, end) lie in."""
     return start // minutes * minutes, -(-end // minutes) * minutes
 
 

@@ -48,6 +48,14 @@ class Changes:
     """Services and hours of event time whose cells changed: no stored span is shorter."""
     closed_sketches: set[tuple[str, int]] = field(default_factory=set)
     retired: bool = False
+    retired_services: set[str] = field(default_factory=set)
+
+    def retire_service(self, key: str) -> None:
+        """Notes that a service without objectives is no longer kept; whatever else changed of it need not be saved."""
+        self.retired_services.add(key)
+        self.heads.discard(key)
+        self.sketches = {(service, minute) for service, minute in self.sketches if service != key}
+        self.hours = {(service, hour) for service, hour in self.hours if service != key}
 
 
 class State:
@@ -71,6 +79,7 @@ class State:
         self.incarnations: dict[str, Incarnation] = {}  # the longest silent first
         self.forgot_incarnations = False
         self.services: dict[str, Service] = {}
+        self.overflowed = {"services": 0, "versions": 0}  # items that found no room of their own
         self.cells: dict[str, Cells[SeriesKey]] = {
             SERIES: Cells(SERIES_RINGS),
             VERSIONS: Cells(VERSION_RINGS),

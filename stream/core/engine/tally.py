@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -36,6 +36,7 @@ class Predicate:
     good_metric: str | None = None
     bad_metric: str | None = None
     raw: RawRatio | None = None
+    versions: tuple[str, ...] = ()
 
     @classmethod
     def of(cls, objective: Objective) -> Predicate:
@@ -56,7 +57,14 @@ class Predicate:
             good_metric=objective.good_metric,
             bad_metric=objective.bad_metric,
             raw=objective.raw,
+            versions=objective.versions,
         )
+
+    def of_versions(self, pairs: Sequence[tuple[str, str]]) -> Array:
+        """Returns bool[pairs]: whether the version of a pair (service, version) is one that counts."""
+        if not self.versions:
+            return np.ones(len(pairs), bool)
+        return np.array([version in self.versions for _, version in pairs], bool)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

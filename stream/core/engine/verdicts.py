@@ -16,8 +16,6 @@ from stream.core.points import Points
 
 _WHY = {
     RejectReason.FUTURE: "ends more than 5 minutes after now: look at the clock of the sender",
-    RejectReason.TOO_MANY_SERVICES: "more services than a partition may hold",
-    RejectReason.TOO_MANY_VERSIONS: "more versions than a service may have",
     RejectReason.TOO_MANY_STREAMS: "more metric streams than a partition may hold: see the setting streams_max",
     RejectReason.SECOND_WRITER: "overlaps in time what the same stream said before: if several processes send it, give "
     "each its own service.instance.id",

@@ -8,11 +8,12 @@ from fractions import Fraction
 
 from stream.core.cells import Cells, Column
 from stream.core.columns import Array
-from stream.core.engine.services import Service
+from stream.core.engine.services import Service, whole_slices
 from stream.core.engine.state import SERIES, VERSIONS, SeriesKey, State
 from stream.core.slo.budget_ledger import QUIET_MINUTES
 from stream.core.slo.burn_rate import window_lengths
 from stream.core.slo.calendar import Calendar, Period
+from stream.core.slo.declared import Adjustment
 from stream.core.slo.sli import SLICE_ONE
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, WEIGHT_ONE
@@ -155,6 +156,11 @@ class Reader:
             return end, end + 1
         return end - self.objective.window_minutes, end
 
+    def expected(self) -> int:
+        """Returns how many events there must be in the objective's window, so far, by its floor."""
+        floor = self.objective.floor_per_hour
+        return 0 if floor is None else floor * self._observed(self.span()[0]) // HOUR_MINUTES
+
     def coverage(self) -> Fraction:
         """Returns the share of the objective's window that lies in closed minutes without a gap.
 
@@ -184,6 +190,16 @@ class Reader:
             low, high = max(start, first), min(stop, last)
             observed -= max(0, high - low - gap_minutes(low, high))
         return observed
+
+    def left_out(self, adjustment: Adjustment) -> tuple[int, int]:
+        """Returns the minutes [first, last) that a budget adjustment leaves out: whole slices."""
+        return whole_slices(adjustment.start_minute, adjustment.end_minute, self.objective.slice_minutes)
+
+    def between(self, first: int, last: int) -> list[int]:
+        """Returns what was counted in the minutes [first, last), left out or not."""
+        if self.row is None:
+            return list(_NOTHING)
+        return plausible(self.objective, between(self._state.cells[SERIES], self.row, first, last))
 
     def _counted(self, cell: list[int], first: int, last: int) -> list[int]:
         """Returns a cell less what budget adjustments exclude of the minutes [first, last)."""

@@ -9,7 +9,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Adjustment:
-    """Minutes that do not count against the error budget of some objectives.
+    """Minutes that do not count against the error budget of some objectives, nor do slices that hold one of them.
 
     Declared before a minute closes it is a planned exclusion. Declared afterwards it changes the budget, and never a
     statistical test: nobody can explain failures away after having seen them.

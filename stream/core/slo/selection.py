@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+import operator
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from fractions import Fraction
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +17,14 @@ from stream.core.slo.spec import Comparison, Threshold, Wanted
 
 _NUMBER = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 """Numbers that exporters turned into text; nothing else that `float` reads, such as `nan`."""
+
+
+_COMPARED: Mapping[Comparison, Callable[[Any, Any], Any]] = {
+    Comparison.LTE: operator.le,
+    Comparison.LT: operator.lt,
+    Comparison.GTE: operator.ge,
+    Comparison.GT: operator.gt,
+}
 
 
 def as_text(value: Value) -> str:
@@ -55,30 +67,37 @@ def within_threshold(attribute_sets: Sequence[str], threshold: Threshold) -> Arr
     is not good.
     """
     assert threshold.attribute is not None
-    numbers = [_number(parse(text).get(threshold.attribute)) for text in attribute_sets]
-    values = np.array([np.nan if number is None else number for number in numbers], np.float64)
-    return compare(values, threshold)
+    return np.array([_is_within(parse(text).get(threshold.attribute), threshold) for text in attribute_sets], bool)
 
 
 def compare(values: Array, threshold: Threshold) -> Array:
-    """Returns bool[n]: whether float64[n] numbers are on the good side of a threshold; what is not a number is not.
+    """Returns bool[n]: whether numbers are on the good side of a threshold; what is not a finite number is not.
 
-    The threshold is rounded to the nearest float as the producer's numbers were, so 0.7 is not below 0.7.
+    Args:
+        values: int64[n], which are compared exactly, or float64[n]: for these the threshold is rounded to the nearest
+            float as the producer's numbers were, so 0.7 is not below 0.7.
+        threshold: The threshold.
     """
-    limit = float(threshold.value)
-    compared = {
-        Comparison.LTE: np.less_equal,
-        Comparison.LT: np.less,
-        Comparison.GTE: np.greater_equal,
-        Comparison.GT: np.greater,
-    }[threshold.op](values, limit)
-    return np.asarray(compared)
+    if values.dtype == np.int64:
+        return _compare_integers(values, threshold)
+    return np.asarray(_COMPARED[threshold.op](values, float(threshold.value)) & np.isfinite(values))
 
 
-def _number(value: Value | None) -> float | None:
-    if isinstance(value, str):
-        return float(value) if _NUMBER.fullmatch(value) else None
-    return None if value is None or isinstance(value, bool) else float(value)
+def _compare_integers(values: Array, threshold: Threshold) -> Array:
+    """Compares with the nearest integer below: integers between that and the threshold there are none."""
+    limit = Fraction(threshold.value)
+    low, high = math.floor(limit), math.ceil(limit)
+    within = values <= (high - 1 if threshold.op in (Comparison.LT, Comparison.GTE) else low)
+    return np.asarray(~within if threshold.op in (Comparison.GTE, Comparison.GT) else within)
+
+
+def _is_within(value: Value | None, threshold: Threshold) -> bool:
+    """Integers, and texts that are numbers, are compared exactly."""
+    if isinstance(value, float):
+        return bool(compare(np.array([value]), threshold)[0])
+    if value is None or isinstance(value, bool) or (isinstance(value, str) and not _NUMBER.fullmatch(value)):
+        return False
+    return bool(_COMPARED[threshold.op](Fraction(value), Fraction(threshold.value)))
 
 
 def _has_any(found: dict[str, Value], listed: list[tuple[str, frozenset[str]]]) -> bool:

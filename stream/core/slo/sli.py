@@ -14,9 +14,9 @@ from stream.core.slo.spec import Objective
 from stream.core.statistics.intervals import effective_count, wilson
 from stream.core.units import SECOND_NS, WEIGHT_ONE
 
-SLICE_ONE = 1 << 40
+SLICE_ONE = 1 << 30
 """The weight of one slice, or of one point that is a ratio itself. Either may be good in part; the part is rounded to
-this, against the service."""
+this, against the service. 8 thousand million of them fit into a window: a thousand points a second for ninety days."""
 
 SQUARE_ONE = 1 << 8
 """The square of the weight of one event, as cells hold it."""
@@ -38,6 +38,8 @@ class Sli:
         n_unsure: Of n, events of which a histogram does not tell whether they were good. They are not in `good`.
         ratio_upper: The ratio if all of these were good; None without data.
         n_excluded: Events beside n that the objective leaves out, such as health checks.
+        n_missing: Events that must have been there by the objective's floor, and never came.
+        ratio_lower: The ratio if all of these were bad; None without data. `ratio_upper` takes them for good.
     """
 
     n: int
@@ -49,14 +51,17 @@ class Sli:
     n_unsure: int = 0
     ratio_upper: float | None = None
     n_excluded: int = 0
+    n_missing: int = 0
+    ratio_lower: float | None = None
 
 
-def sli(cell: Sequence[int], unit: int = WEIGHT_ONE) -> Sli:
+def sli(cell: Sequence[int], unit: int = WEIGHT_ONE, expected: int = 0) -> Sli:
     """Returns the indicator of a summed cell.
 
     Args:
         cell: Counters, by `Column`.
         unit: The weight of one: `WEIGHT_ONE` for events, `SLICE_ONE` for slices, which all weigh the same.
+        expected: Events that there must have been.
 
     Source: effective sample size (Σw)²/Σw², L. Kish, "Survey Sampling", 1965; at weight 1 it is the number of events.
     """
@@ -71,11 +76,13 @@ def sli(cell: Sequence[int], unit: int = WEIGHT_ONE) -> Sli:
             ratio=None,
             interval=None,
             n_excluded=cell[Column.N_EXCLUDED],
+            n_missing=expected,
         )
     weighted = unit == WEIGHT_ONE
     n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / SQUARE_ONE) if weighted else total
     low, high = wilson(n_effective * (weight_bad / weight), n_effective)
-    n_unsure = cell[Column.N_UNSURE]
+    n_unsure, n_missing = cell[Column.N_UNSURE], max(0, expected - cell[Column.N])
+    whole = weight + n_missing * unit
     return Sli(
         n=cell[Column.N],
         n_unknown=cell[Column.N_UNKNOWN],
@@ -84,8 +91,10 @@ def sli(cell: Sequence[int], unit: int = WEIGHT_ONE) -> Sli:
         ratio=float(Fraction(weight - weight_bad, weight)),
         interval=(1 - high, 1 - low),
         n_unsure=n_unsure,
-        ratio_upper=float(Fraction(weight - weight_bad + n_unsure * unit, weight)),
+        ratio_upper=float(Fraction(whole - weight_bad + n_unsure * unit, whole)),
         n_excluded=cell[Column.N_EXCLUDED],
+        n_missing=n_missing,
+        ratio_lower=float(Fraction(weight - weight_bad, whole)),
     )
 
 

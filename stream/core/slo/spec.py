@@ -6,7 +6,7 @@ The bundle travels as JSON in `qma.config` and inside the log; it is part of eve
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from fractions import Fraction
 from functools import lru_cache
@@ -166,6 +166,7 @@ class Objective:
         method: What its budget is made of.
         slices: How time is cut, where the budget is made of slices.
         calendar: Name of its calendar in the bundle; None: its window rolls, and is `window_minutes` long.
+        floor_per_hour: Events that there are every hour, at least; what is missing of them may have been bad.
         certified: A certificate of the service claims it.
         alerting: Its alerts. No part of the digest.
 
@@ -200,8 +201,10 @@ class Objective:
     method: BudgetingMethod = BudgetingMethod.OCCURRENCES
     slices: Slices | None = None
     calendar: str | None = None
+    floor_per_hour: int | None = None
     certified: bool = True
     alerting: Alerting = _NO_ALERTING
+    _digest: str = field(default="", init=False, repr=False, compare=False)
 
     @property
     def target_ratio(self) -> Fraction:
@@ -216,8 +219,16 @@ class Objective:
     @property
     def digest(self) -> str:
         """SHA-256 (hex) of the definition: an edited objective is another one, with a history of its own."""
-        defined = replace(self, since=None, alerting=_NO_ALERTING)
-        return _digest(defined if defined != self else self)
+        if not self._digest:
+            body = {**self.dump(), "since": None}
+            body.pop("alerting", None)
+            object.__setattr__(self, "_digest", hashlib.sha256(orjson.dumps(body)).hexdigest())
+        return self._digest
+
+    @property
+    def slice_minutes(self) -> int:
+        """Length of what its budget is made of: of a slice, or a minute."""
+        return 1 if self.slices is None else self.slices.minutes
 
     @property
     def is_certifiable(self) -> bool:
@@ -233,7 +244,7 @@ class Objective:
 
     def dump(self) -> dict[str, Any]:
         """Returns the objective as plain values, in an order that never changes; `load` gives back an equal one."""
-        body = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) != _LATER.get(f.name, _ALWAYS)}
+        body = {name: value for name, default in _FIELDS.items() if (value := getattr(self, name)) != default}
         for name in ("threshold", "slices"):
             if name in body:
                 body[name] = asdict(body[name])
@@ -261,8 +272,8 @@ class Objective:
 
 _ALWAYS = object()
 _FIRST_RELEASE = ("service", "name", "target", "window_minutes", "kinds", "duration_lte_ns", "sampling_none", "since")
-_LATER = {f.name: f.default for f in fields(Objective) if f.name not in _FIRST_RELEASE}
-"""Defaults of the fields that the digests of the first release know nothing of."""
+_FIELDS = {f.name: _ALWAYS if f.name in _FIRST_RELEASE else f.default for f in fields(Objective) if f.init}
+"""Of each field what is not written: the defaults of those that the digests of the first release know nothing of."""
 
 
 @lru_cache(maxsize=100_000)
@@ -273,11 +284,6 @@ def _fraction(text: str) -> Fraction:
 @lru_cache(maxsize=100_000)
 def _complement(text: str) -> Fraction:
     return 1 - Fraction(text)
-
-
-@lru_cache(maxsize=100_000)
-def _digest(objective: Objective) -> str:
-    return hashlib.sha256(orjson.dumps(objective.dump())).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -309,8 +315,10 @@ class Settings:
     Args:
         allowed_lateness_ns: A minute closes this long after its end, in frontier time.
         catching_up_after_ns: When `now − frontier` exceeds this, nothing fires, resolves, issues or passes.
-        services_max: Services per partition; rows of further ones are rejected.
-        versions_max: Versions per service; rows of further ones are rejected.
+        services_max: Services per partition; beyond, the longest idle one without an objective makes room, and what
+            finds none is counted without a service of its own.
+        versions_max: Versions per service; beyond, the longest idle one makes room, and what finds none is counted for
+            the version `__other__`.
         certificate_lifetime_minutes: Validity of a certificate.
         publish_sketches: Publish each service's t-digest of each closed minute.
         streams_max: Metric streams per partition whose last point is remembered; points of further ones are rejected.

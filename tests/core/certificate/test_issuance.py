@@ -130,8 +130,10 @@ def test_the_annotation_that_nothing_samples_makes_unknown_weights_count():
 
 
 def test_every_reason_is_listed_in_order():
-    wanted = objective(service="unknown/-/x", signal=SliSignal.METRICS, metric="ratio", raw=RawRatio.SUCCESS)
-    evidence = Evidence(n=1, n_bad=1, n_unknown=1, n_sampled=1, n_unsure=1)
+    wanted = objective(
+        service="unknown/-/x", signal=SliSignal.METRICS, metric="ratio", raw=RawRatio.SUCCESS, floor_per_hour=9
+    )
+    evidence = Evidence(n=1, n_bad=1, n_unknown=1, n_sampled=1, n_unsure=1, minutes=60)
     certificate = Certificate("unknown/-/x", "", "p", 0, 0, evidence={wanted.digest: evidence})
     assert pending_reasons(certificate, [wanted], catching_up=True) == tuple(Reason)
 

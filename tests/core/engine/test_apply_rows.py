@@ -14,21 +14,8 @@ from stream.core.rendering import render
 from stream.core.units import DAY_NS
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, objective, run
 
-
-def services(count: int) -> list[Event]:
-    """Returns an event of each of so many services."""
-    return [Event(T0_NS + i, service=f"prod/shop/service-{i}") for i in range(count)]
-
-
-def versions(count: int) -> list[Event]:
-    """Returns an event of each of so many versions of a service."""
-    return [Event(T0_NS + i, version=f"v{i}") for i in range(count)]
-
-
 REFUSED: Mapping[str, tuple[Mapping[str, Any], Callable[[], list[Event]], int]] = {
     "future": ({}, lambda: [Event(T0_NS + DAY_NS), Event(T0_NS), Event(T0_NS + DAY_NS, service="prod/shop/other")], 2),
-    "too_many_services": ({"services_max": 3}, lambda: services(5), 3),
-    "too_many_versions": ({"versions_max": 2}, lambda: versions(5), 3),
 }
 
 
@@ -49,13 +36,3 @@ def test_refused_rows_are_told_once_and_survive_a_checkpoint(reason: str):
     [account] = balance([restored.ledger])
     assert account.rejected == {reason: refused}
     assert account.is_equal
-
-
-def test_a_service_that_exists_goes_on_when_others_are_refused():
-    writer = LogWriter(bundle(objective(), services_max=1))
-    writer.record([Event(T0_NS), Event(T0_NS, service="prod/shop/other"), Event(T0_NS + 1)], until_ns=T0_NS)
-
-    engine, _ = run(writer.log)
-
-    [account] = balance([engine.ledger])
-    assert (account.counted, account.rejected) == (2, {"too_many_services": 1})

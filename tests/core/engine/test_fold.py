@@ -19,7 +19,6 @@ from stream.core.log import LogRecord, decode_record, encode_record
 from stream.core.rendering import render
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, WEIGHT_ONE
 from tests.core.engine.log_writer import (
-    SERVICE,
     T0_NS,
     Event,
     LogWriter,
@@ -222,30 +221,6 @@ def test_rows_are_refused_when_they_end_more_than_five_minutes_after_now():
     engine, _ = run(writer.log)
     assert ledger_of(engine)["counted"] == 1
     assert ledger_of(engine)["future"] == 2
-
-
-def test_a_service_beyond_the_cap_is_refused_and_the_others_are_counted():
-    writer = LogWriter(bundle(objective(), services_max=2))
-    names = ["a/-/a", SERVICE, "b/-/b", "a/-/a"]
-    writer.record([Event(T0_NS, service=name) for name in names])
-    engine, _ = run(writer.log)
-    assert ledger_of(engine) == {
-        "received": 4,
-        "counted": 3,
-        "late": 0,
-        "replayed": 0,
-        "too_many_services": 1,
-    }
-
-
-def test_a_version_beyond_the_cap_is_refused_whatever_order_the_rows_are_in():
-    for versions in (["a", "b", "c"], ["c", "b", "a"]):
-        writer = LogWriter(bundle(objective(), versions_max=2))
-        writer.record([Event(T0_NS, version=version) for version in versions])
-        writer.record([Event(T0_NS, version="a")])
-        engine, _ = run(writer.log)
-        assert ledger_of(engine)["too_many_versions"] == 1
-        assert engine.services[SERVICE].versions == {"a", "b"}
 
 
 def test_a_service_that_no_objective_names_is_counted():

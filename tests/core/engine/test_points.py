@@ -135,11 +135,6 @@ def test_a_step_of_more_events_than_can_be_is_refused_and_other_counters_are_not
 
 REFUSED: dict[str, tuple[dict[str, Any], list[Sample], dict[str, int]]] = {
     "future": ({}, [histogram(86_400, 1, 0, 0, 0)], {"future": 1}),
-    "too many services": (
-        {"services_max": 1},
-        [histogram(1, 1, 0, 0, 0, stream=i, service=f"prod/shop/{i}") for i in range(3)],
-        {"too_many_services": 3},
-    ),
     "too many streams": (
         {"streams_max": 2},
         [histogram(1, 1, 0, 0, 0, stream=i) for i in range(5)],

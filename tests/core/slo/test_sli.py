@@ -126,3 +126,14 @@ def test_the_bound_to_add_is_named_in_the_units_that_a_metric_may_have():
     assert bound_to_add(objective).startswith(
         "fast: make 0.2 (200 where the unit is ms) a bucket bound of http.server.request.duration"
     )
+
+
+def test_what_is_missing_may_have_been_all_bad_or_all_good():
+    """Five bad of 10,000 received where 10,100 are expected: 0.0495 % to 1.04 % are bad."""
+    found = sli(weighed(10_000, 5), expected=10_100)
+    assert found.n_missing == 100
+    assert found.ratio_lower == pytest.approx(1 - 0.0104, abs=5e-5)
+    assert found.ratio_upper == pytest.approx(1 - 0.000495, abs=5e-7)
+    assert sli(weighed(10_000, 5), expected=9_000).n_missing == 0
+    nothing = sli([0] * COLUMNS, expected=10)
+    assert (nothing.ratio, nothing.ratio_lower, nothing.n_missing) == (None, None, 10)

@@ -63,10 +63,8 @@ def test_targets_are_exact():
 
 @given(objectives, st.integers(0, 1000))
 def test_the_digest_names_the_definition_not_its_age(objective, since):
-    older = Objective(**{**{f: getattr(objective, f) for f in objective.__slots__}, "since": since})
-    assert older.digest == objective.digest
-    other = Objective(**{**{f: getattr(objective, f) for f in objective.__slots__}, "target": "0.5"})
-    assert other.digest != objective.digest
+    assert replace(objective, since=since).digest == objective.digest
+    assert replace(objective, target="0.5").digest != objective.digest
 
 
 def test_another_format_is_refused():

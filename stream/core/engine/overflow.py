@@ -1,0 +1,104 @@
+"""More services or versions than may be kept: the longest idle makes room, and the rest is counted together.
+
+Nothing is dropped: items of a service that finds no room are counted, and of no objective, since a service with one is
+always kept; those of a version that finds none are counted for the version `__other__`, which is never certified.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from stream.core.certificate.lifecycle import CertificateState, Trigger
+from stream.core.engine.certificates import change_certificate
+from stream.core.engine.chunks import span_keys_of
+from stream.core.engine.services import Service
+from stream.core.engine.state import VERSIONS, State
+from stream.core.events import Output
+from stream.core.units import HOUR_MINUTES, MINUTE_NS
+
+OTHER_VERSION = "__other__"
+
+IDLE_MINUTES = HOUR_MINUTES
+"""Only what had no item for so long makes room: otherwise two of them would push each other out for ever."""
+
+
+class Room:
+    """Makes room in a partition, in the order of idleness, for the services and versions that a record brings."""
+
+    def __init__(self, state: State) -> None:
+        self.outputs: list[Output] = []
+        self._state = state
+        self._idle_before = state.clocks.now_ns // MINUTE_NS - IDLE_MINUTES
+        self._services: list[str] | None = None
+        self._versions: dict[str, list[str]] = {}
+
+    def for_service(self) -> bool:
+        """Returns whether one more service may be kept, after retiring one where that is needed."""
+        assert self._state.bundle is not None
+        if len(self._state.services) < self._state.bundle.settings.services_max:
+            return True
+        if self._services is None:
+            self._services = self._idle_services()
+        if not self._services:
+            return False
+        key = self._services.pop(0)
+        del self._state.services[key]
+        self._state.changes.retire_service(key)
+        return True
+
+    def for_version(self, service: Service) -> bool:
+        """Returns whether one more version of a service may be kept, after retiring one where that is needed."""
+        assert self._state.bundle is not None
+        if len(service.versions) < self._state.bundle.settings.versions_max:
+            return True
+        idle = self._versions.get(service.key)
+        if idle is None:
+            idle = self._versions[service.key] = self._idle_versions(service)
+        if not idle:
+            return False
+        self._retire_version(service, idle.pop(0))
+        return True
+
+    def _idle_services(self) -> list[str]:
+        """Returns the services without an objective that are idle, the longest first. None that came a moment ago."""
+        idle = (
+            (service.newest_minute or 0, key)
+            for key, service in self._state.services.items()
+            if service.first_seen and not service.objectives and (service.newest_minute or 0) < self._idle_before
+        )
+        return [key for _, key in sorted(idle)]
+
+    def _idle_versions(self, service: Service) -> list[str]:
+        """Returns the versions without a valid certificate that are idle, the longest first."""
+        held = {c.version for c in service.certificates.values() if c.state is CertificateState.ISSUED}
+        newest = {v: self._newest_minute(service, v) for v in service.first_seen if v not in {*held, OTHER_VERSION}}
+        return sorted((v for v, minute in newest.items() if minute < self._idle_before), key=lambda v: (newest[v], v))
+
+    def _newest_minute(self, service: Service, version: str) -> int:
+        """Returns the end of the newest period in which anything was counted for a version, at most an hour late."""
+        cells, newest = self._state.cells[VERSIONS], service.first_seen.get(version, 0)
+        for digest in service.states:
+            row = cells.index.get((service.key, digest, version))
+            if row is None:
+                continue
+            for ring in cells.rings:
+                counted = np.flatnonzero(ring.row(row, ring.base, ring.top).any(axis=0))
+                if len(counted):
+                    newest = max(newest, (ring.base + int(counted[-1]) + 1) * ring.spec.period_minutes)
+                    break
+        return newest
+
+    def _retire_version(self, service: Service, version: str) -> None:
+        state = self._state
+        for key, certificate in sorted(service.certificates.items()):
+            if certificate.version == version:
+                self.outputs += change_certificate(state, service, certificate, Trigger.VERSION_RETIRED)
+                del service.certificates[key]
+        state.changes.spans.update(span_keys_of(state, service.key))
+        series = [(service.key, digest, version) for digest in sorted(service.states)]
+        state.cells[VERSIONS].drop([key for key in series if key in state.cells[VERSIONS]])
+        for own in service.states.values():
+            own.version_rows.pop(version, None)
+        service.versions.discard(version)
+        service.first_seen.pop(version, None)
+        state.changes.heads.add(service.key)
