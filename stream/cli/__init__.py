@@ -10,12 +10,27 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from stream import __version__
-from stream.cli import apply, decode, demo, doctor, ledger, plan, send, slo, tail, topics, validate, worker
+from stream.cli import (
+    apply,
+    decode,
+    demo,
+    doctor,
+    explain,
+    ledger,
+    plan,
+    replay,
+    send,
+    slo,
+    tail,
+    topics,
+    validate,
+    worker,
+)
 from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError
 
-_COMMANDS = (demo, plan, validate, slo, topics, apply, worker, send, tail, ledger, decode, doctor)
+_COMMANDS = (demo, plan, validate, slo, topics, apply, worker, send, tail, ledger, explain, replay, decode, doctor)
 
 _EPILOG = """\
 without a Kafka:
@@ -32,7 +47,9 @@ on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
   qma apply FILE...         say what good service means, in OpenSLO
   qma worker                run until Ctrl-C; telemetry goes to otlp_spans or telemetry.events
   qma tail certificate      see what it decides
+  qma explain ID            see where a published number comes from; --recount counts again
   qma ledger --wait 10      see that every item is accounted for
+  qma replay                fold the log again and compare with everything that was published
 
 exit codes:
   0 pass, 1 fail, 2 not known yet, 64 wrong usage, 69 no broker answers, 70 internal error,

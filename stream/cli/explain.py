@@ -72,7 +72,8 @@ def _run(arguments: argparse.Namespace) -> int:
     if explanation is None:
         where = "on any output topic" if arguments.from_beginning else f"in the last {arguments.since} h"
         more = "" if arguments.from_beginning else "; try --since HOURS or --from-beginning"
-        print(f"no event {printable(arguments.id)} {where} of {connection.prefix}*{more}")
+        why_not = f"no event {printable(arguments.id)} {where} of {connection.prefix}*{more}"
+        print(orjson.dumps({"event": None, "why_not": why_not}).decode() if arguments.json else why_not)
         return INCONCLUSIVE
     if arguments.json:
         print(orjson.dumps(as_object(explanation)).decode())

@@ -185,7 +185,8 @@ def _fold_verdict(fold: Fold) -> str:
         return "equal, byte for byte"
     if not fold.is_there:
         return "DIFFERENT: this event does not come out at that log record"
-    return f"DIFFERENT in {count(len(fold.differences), 'field')}"
+    found = count(len(fold.differences), "field")
+    return f"DIFFERENT in {found}; what another version of qma published may rightly differ"
 
 
 def _cells(fold: Fold) -> Iterator[str]:

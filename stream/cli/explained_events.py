@@ -77,6 +77,7 @@ def _indicator(e: Explanation) -> Iterator[str]:
     rates = ", ".join(f"{length} {figure(rate)}" for length, rate in data["burn_rates"].items())
     yield labelled("burn rates", f"{rates or 'none'} (1 uses the budget up exactly at the window's end)")
     yield from block("to know", _flags(data))
+    yield from block("look at", _places(data))
     if e.event.topic == "status":
         yield from block("alerts", _status_alerts(data))
 
@@ -91,7 +92,7 @@ def _window_lines(data: Data) -> Iterator[str]:
     if found["coverage_ratio"] < 1:
         whole = (time_ns_from(found["complete_at"]) - time_ns_from(found["start"])) // MINUTE_NS
         observed = round(found["coverage_ratio"] * whole)
-        yield labelled("", f"of its {whole:,} min, {observed:,} are closed and were read whole")
+        yield labelled("", f"{observed:,} of its {whole:,} min were observed: they are closed, and were read whole")
 
 
 def _budget_lines(budget: Data, data: Data) -> Iterator[str]:
@@ -168,7 +169,16 @@ def _alert(e: Explanation) -> Iterator[str]:
         yield from _budget_lines(data["budget"], data)
     if data["version"]:
         yield labelled("suspect", f"version {data['version']}")
+    yield from block("look at", _places(data))
     yield labelled("told", "yes: people were to be told" if data["notify"] else f"no: {_held_back(data['held_back'])}")
+
+
+def _places(data: Data) -> Iterator[str]:
+    """Where to look next: links, and the trace of a bad event."""
+    yield from (f"{name}: {link}" for name, link in data.get("links", {}).items() if link)
+    worst = (data.get("exemplars") or {}).get("worst")
+    if worst is not None and worst["bad"]:
+        yield f"trace {worst['trace_id']}: the worst of the minute, {worst['duration_ms']:,g} ms"
 
 
 def _held_back(held_back: Data) -> str:
@@ -219,7 +229,7 @@ def _budget(e: Explanation) -> Iterator[str]:
     if e.beside is not None:
         yield from _window_lines(around)
     if entry is not None and entry["consumed_ratio"] is not None:
-        yield labelled("", _entry_arithmetic(entry, around))
+        yield labelled("share", _entry_arithmetic(entry, around))
     yield from _budget_lines(data["budget"], around)
     if data["forecast"] is not None:
         yield from block("forecast", _forecast(data["forecast"]))

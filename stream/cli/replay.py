@@ -13,6 +13,7 @@ import orjson
 from stream.cli.arguments import not_negative
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.cli.findings import count
+from stream.cli.wording import printable
 from stream.config.exit_codes import FAIL, INCONCLUSIVE
 from stream.core.errors import ConfigError
 from stream.replay.comparison import Difference, FieldDifference, Kind, TopicResult
@@ -52,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(orjson.dumps(as_object(replayed)).decode())
     else:
         for line in lines(replayed, connection.prefix):
-            print(line)
+            print(printable(line))
     return exit_code(replayed)
 
 
@@ -173,7 +174,10 @@ def verdict(replayed: Sequence[PartitionReplay]) -> str:
     equal, different = sum(r.equal for r in results), sum(r.different for r in results)
     beyond = sum(r.beyond for r in results)
     if different:
-        return f"DIFFERENT: {count(different, 'event')} not as the log gives it; please report it with these lines"
+        return (
+            f"DIFFERENT: {count(different, 'event')} not as this version gives it from the log. What another version "
+            "published may rightly differ: replay it with that one. Anything else is a fault; please report these lines"
+        )
     if any(partition.why_not for partition in replayed):
         rest = f"the {equal:,} events of the others are equal" if equal else "nothing else was there to compare"
         return f"not known: what is named above could not be compared; {rest}"

@@ -35,10 +35,9 @@ STALE_NS = 5 * MINUTE_NS
 
 _POLL_S = 1.0
 _WIDTH_MIN = 120
-_ONE_LINE = 1000
-_NAMES = ("service", "objective")
+_ROWS_MAX = 200
 _FIGURES = ("target", "window", "SLI, 95 % interval", "budget left", "burn 1h", "burn 5m")
-_REMARKS = ("alerts", "as of", "notes")
+_COLUMNS = ("service", "objective", *_FIGURES, "alerts", "as of", "notes")
 _FLAGS = {
     "no_data": "no data in the last minute",
     "gap": "gap",
@@ -144,10 +143,17 @@ def _run(arguments: argparse.Namespace) -> int:
             shown = {**standing.data, "age_s": standing.age_ns / SECOND_NS, "stale": standing.is_stale}
             print(orjson.dumps(shown).decode())
         return exit_code(found)
-    if found:
-        console = Console(highlight=False)
-        console.width = max(console.width, _WIDTH_MIN) if console.is_terminal else _ONE_LINE
-        console.print(table(found))
+    console = Console(highlight=False)
+    if found and console.is_terminal:
+        console.width = max(console.width, _WIDTH_MIN)
+        console.print(table(found[:_ROWS_MAX]))
+        if len(found) > _ROWS_MAX:
+            print(
+                f"{len(found) - _ROWS_MAX:,} more are better off than these; choose with --service, or write to a file"
+            )
+    elif found:
+        for line in lines(found):
+            print(line)
     print(verdict(found, arguments.service))
     return exit_code(found)
 
@@ -177,31 +183,45 @@ def _newest_ns(values: Iterable[bytes]) -> int:
 
 
 def table(found: Sequence[Standing]) -> Table:
-    """Returns the objectives as a table."""
+    """Returns the objectives as a table for a terminal."""
     shown = Table(box=None, pad_edge=False)
-    for name in (*_NAMES, *_FIGURES, *_REMARKS):
+    for name in _COLUMNS:
         shown.add_column(name, justify="right" if name in _FIGURES else "left", no_wrap=name in _FIGURES)
     for standing in found:
         severities = [severity for severity in _STYLES if standing.firing(severity)]
         style = "dim" if standing.is_stale else _STYLES[severities[0]] if severities else ""
-        shown.add_row(*(Text(printable(cell)) for cell in _cells(standing)), style=style)
+        shown.add_row(*map(Text, _cells(standing)), style=style)
     return shown
 
 
-def _cells(standing: Standing) -> Iterator[str]:
-    data, burn_rates = standing.data, standing.data["burn_rates"]
-    yield data["service"]
-    yield data["objective"]
-    yield f"{target_percent(data['target'])} %"
-    yield _window(data["window"])
-    yield _indicator(data["window"])
-    yield _budget_left(data["budget"])
-    for length in ("1h", "5m"):
-        yield _burn_rate(burn_rates[length]) if length in burn_rates else "-"
-    yield ", ".join(_alert(alert) for alert in sorted(data["alerts"], key=_alert_order))
-    yield f"{_age(standing.age_ns)} ago"
-    stale = ["stale"] if standing.is_stale else []
-    yield ", ".join([*stale, *(text for flag, text in _FLAGS.items() if data["flags"].get(flag))])
+def lines(found: Sequence[Standing]) -> Iterator[str]:
+    """Yields the table as plain lines, one an objective, whatever their length."""
+    rows = [_COLUMNS, *(_cells(standing) for standing in found)]
+    widths = [max(map(len, cells)) for cells in zip(*rows, strict=True)]
+    for row in rows:
+        padded = (
+            cell.rjust(width) if name in _FIGURES else cell.ljust(width)
+            for name, cell, width in zip(_COLUMNS, row, widths, strict=True)
+        )
+        yield "  ".join(padded).rstrip()
+
+
+def _cells(standing: Standing) -> tuple[str, ...]:
+    data = standing.data
+    flags = ["stale"] * standing.is_stale + [text for flag, text in _FLAGS.items() if data["flags"].get(flag)]
+    cells = (
+        data["service"],
+        data["objective"],
+        f"{target_percent(data['target'])} %",
+        _window(data["window"]),
+        _indicator(data["window"]),
+        _budget_left(data["budget"]),
+        *(_burn_rate(data["burn_rates"], length) for length in ("1h", "5m")),
+        ", ".join(_alert(alert) for alert in sorted(data["alerts"], key=_alert_order)),
+        f"{_age(standing.age_ns)} ago",
+        ", ".join(flags),
+    )
+    return tuple(map(printable, cells))
 
 
 def _window(window: Data) -> str:
@@ -228,7 +248,11 @@ def _budget_left(budget: Data) -> str:
     return f"{_percent(low, 1) if low >= 0 else '<0 %'}..{_percent(high, 1, ROUND_CEILING)}"
 
 
-def _burn_rate(rate: float | None) -> str:
+def _burn_rate(rates: Data, length: str) -> str:
+    """Returns a burn rate; `-` where no alert looks at a window of this length."""
+    if length not in rates:
+        return "-"
+    rate = rates[length]
     return figure(rate) if rate is None or rate < 100 else f"{rate:,.0f}"
 
 

@@ -53,7 +53,8 @@ async def _follow(connection: Connection, arguments: argparse.Namespace) -> None
         while arguments.max is None or shown < arguments.max:
             for records in (await reader.getmany(timeout_ms=500)).values():
                 for record in records[: None if arguments.max is None else arguments.max - shown]:
-                    assert record.value is not None
+                    if record.value is None:
+                        continue  # of a compacted topic: what stood under the key is gone
                     print(record.value.decode() if arguments.json else line(arguments.topic, record.value))
                     shown += 1
             sys.stdout.flush()
@@ -92,7 +93,47 @@ def _worst(data: Data) -> str:
 
 
 def _burn_rate(data: Data) -> str:
-    return f"{data['severity'].upper()} {data['state']} {data['service']} {data['objective']}: {data['explanation']}"
+    held_back = data["held_back"]
+    told = "" if held_back is None else f" (nobody is told: {held_back['by']} {held_back['name']}".rstrip() + ")"
+    subject = f"{data['severity'].upper()} {data['state']} {data['service']} {data['objective']}"
+    return f"{subject}, {data['rule']}{told}: {data['explanation']}"
+
+
+def _budget(data: Data) -> str:
+    subject, entry, forecast = f"{data['service']} {data['objective']}", data["entry"], data["forecast"]
+    left = f"budget left {_bounds(data['budget']['remaining_min_ratio'], data['budget']['remaining_max_ratio'])}"
+    if entry is not None:
+        return f"{subject}: {_entry(entry)}; {left}"
+    return f"{subject}: {left}; {'no forecast without data' if forecast is None else _when_gone(forecast)}"
+
+
+def _entry(entry: Data) -> str:
+    name = f" {entry['name']}" if entry["name"] else ""
+    if entry["kind"] == "deploy":
+        return f"version{name} seen for the first time"
+    took = "" if entry["consumed_ratio"] is None else f", {entry['consumed_ratio']:.2%} of the budget"
+    until = f"until {entry['end']}" if entry["end"] is not None else "still going on"
+    return f"{entry['kind']}{name} from {entry['start']} {until}: {entry['bad']:g} of {entry['total']:g} bad{took}"
+
+
+def _when_gone(forecast: Data) -> str:
+    if forecast["exhausted"]:
+        return "used up"
+    low, high = (
+        "never" if hours is None else _span(round(hours * HOUR_MINUTES)) for hours in forecast["interval_80_hours"]
+    )
+    soon = f"{forecast['p_exhausted_within_24h']:.0%} within 24 h"
+    return f"used up {soon}, never {forecast['p_never']:.0%}, 80 % interval {low} to {high}"
+
+
+def _status(data: Data) -> str:
+    window = data["window"]
+    left = _bounds(data["budget"]["remaining_min_ratio"], data["budget"]["remaining_max_ratio"])
+    alerts = ", ".join(f"{alert['rule']} {alert['state']}" for alert in data["alerts"]) or "no alert"
+    return (
+        f"{data['service']} {data['objective']}: window {_ratio(window['ratio'])} (target {data['target']}), "
+        f"budget left {left}, {alerts}"
+    )
 
 
 def _certificate(data: Data) -> str:
@@ -141,6 +182,8 @@ def _bounds(low: float | None, high: float | None) -> str:
 _LINES: dict[str, Callable[[Data], str]] = {
     "sli": _sli,
     "burn-rate": _burn_rate,
+    "budget": _budget,
+    "status": _status,
     "certificate": _certificate,
     "deadletter": _dead_letter,
 }

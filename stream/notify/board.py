@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, Self
 
 from stream.core.service_key import ABSENT_NAMESPACE, split_service_key
 from stream.core.units import MINUTE_NS, SECOND_NS
@@ -53,25 +53,51 @@ class _Said:
     explanation: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Status:
+    """What of a status is kept: there are many, and few have alerts."""
+
+    offset: int
+    pipeline: str
+    service: str
+    objective: str
+    target: str
+    links: Mapping[str, str | None]
+    alerts: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, event: Event) -> Self:
+        """Returns what is kept of an event."""
+        data = event["data"]
+        return cls(
+            offset=data["log"]["offset"],
+            pipeline=event["source"].split("/")[2],
+            service=data["service"],
+            objective=data["objective"],
+            target=data["target"],
+            links=data.get("links", {}),
+            alerts=tuple(data["alerts"]),
+        )
+
+
 @dataclass(slots=True)
 class _Objective:
     """What is known of one objective; `status` is None before its first record."""
 
-    status: Event | None = None
+    status: _Status | None = None
     said: dict[str, _Said] = field(default_factory=dict)
     firing: dict[str, Alert] = field(default_factory=dict)
 
     @property
     def offset(self) -> int:
         """The log offset that the status was decided at."""
-        return -1 if self.status is None else int(self.status["data"]["log"]["offset"])
+        return -1 if self.status is None else self.status.offset
 
     def fires(self) -> dict[str, Alert]:
         """Returns the alerts that fire and were told, by their ids."""
         if self.status is None:
             return {}
-        listed = self.status["data"]["alerts"]
-        told = [entry for entry in listed if entry["state"] == "firing" and entry["told"]]
+        told = [entry for entry in self.status.alerts if entry["state"] == "firing" and entry["told"]]
         return {
             entry["alert"]: _alert(self.status, entry, self.said.get(entry["alert"]))
             for entry in told
@@ -117,8 +143,8 @@ class Board:
         if event is None:
             return False
         objective = self._objectives.setdefault(name, _Objective())
-        objective.status = event
-        listed = {entry["alert"] for entry in event["data"]["alerts"]}
+        objective.status = _Status.of(event)
+        listed = {entry["alert"] for entry in objective.status.alerts}
         if objective.said:
             # What ended is heard of no more; an event that is ahead of the status may be of an alert not listed yet.
             objective.said = {
@@ -165,30 +191,28 @@ class Board:
         return before != objective.firing
 
 
-def _alert(status: Event, entry: Mapping[str, Any], said: _Said | None) -> Alert:
-    data = status["data"]
-    service, objective, rule = data["service"], data["objective"], entry["rule"]
+def _alert(status: _Status, entry: Mapping[str, Any], said: _Said | None) -> Alert:
+    service, objective, rule = status.service, status.objective, entry["rule"]
     environment, namespace, _ = split_service_key(service)
     labels = {
         "alertname": ALERT_NAME,
         "severity": entry["severity"],
-        "pipeline": status["source"].split("/")[2],
+        "pipeline": status.pipeline,
         "service": service,
         "environment": environment,
-        "namespace": namespace if service.split("/")[1] != ABSENT_NAMESPACE else "",
+        "namespace": "" if service.split("/")[1] == ABSENT_NAMESPACE else namespace,
         "objective": objective,
         "rule": rule,
         "qma_alert": entry["alert"],
         "sloth_id": f"{service}-{objective}",
     }
-    links = data.get("links") or {}
     # The event may still be on its way, or be older than its topic is kept.
     explanation = said.explanation if said is not None and said.state == "firing" else ""
     annotations = {
-        "summary": f"{service}: {objective} (target {data['target']}) is at risk: {rule}",
+        "summary": f"{service}: {objective} (target {status.target}) is at risk: {rule}",
         "description": explanation or f"{rule} has burned since {entry['began_at']}.",
-        "runbook_url": links.get("runbook") or "",
-        "dashboard_url": links.get("dashboard") or "",
+        "runbook_url": status.links.get("runbook") or "",
+        "dashboard_url": status.links.get("dashboard") or "",
     }
     return Alert(labels=_filled(labels), annotations=_filled(annotations), starts_at=entry["began_at"])
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 
-import orjson
-
 from stream.core.engine import Engine, chunks
 from stream.core.errors import IncompatibleError, StreamError
 from stream.core.rendering import Rendered, render
@@ -66,12 +64,7 @@ async def saved_offsets(topics: Topics, partitions: int) -> dict[int, int]:
         UnavailableError: No broker answered.
     """
     latest = await read_latest(topics.bootstrap, f"{topics.prefix}state", range(partitions), {chunks.MANIFEST})
-    return {p: _log_offset_of(latest[p][chunks.MANIFEST]) if latest[p] else -1 for p in range(partitions)}
-
-
-def _log_offset_of(manifest: bytes) -> int:
-    offset: int = orjson.loads(chunks._body(manifest))["log_offset"]
-    return offset
+    return {p: chunks.log_offset_of(latest[p][chunks.MANIFEST]) if latest[p] else -1 for p in range(partitions)}
 
 
 async def replay(topics: Topics, partition: int, *, saved_offset: int) -> PartitionReplay:

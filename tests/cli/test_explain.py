@@ -119,6 +119,14 @@ def test_every_explanation_is_made_of_plain_lines(rich: list[Explanation]):
             assert not re.search(r"\b(None|True|False)\b|\[\]|\{|'}", text), text
 
 
+def test_every_explanation_is_plain_values_for_programs(rich: list[Explanation]):
+    for explanation in rich:
+        body = orjson.loads(orjson.dumps(as_object(explanation)))
+        assert body["event"] == explanation.event.event
+        assert body["fold"]["is_equal"]
+        assert (body["objective"] is None) == (explanation.event.data.get("objective_digest") is None)
+
+
 def test_an_indicator_shows_the_arithmetic_of_its_budget_and_where_it_was_decided(rich: list[Explanation]):
     explanation = first(rich, "sli", service=GOOD, objective="availability", revision=1)
     explanation.log = LogStanding(
@@ -148,6 +156,8 @@ def test_an_alert_shows_rule_factor_both_windows_and_who_was_told(rich: list[Exp
     assert f"burn rate {data['long']['burn_rate']:.3g};" in text
     assert f"burn rate {data['short']['burn_rate']:.3g};" in text
     assert "yes: people were to be told" in text
+
+    assert f"trace {data['exemplars']['worst']['trace_id']}: the worst of the minute" in text
 
     pending = said(first(rich, "burn-rate", service=BAD, state="pending", rule="page-5x-6h-30m"))
     assert re.search(r"told +no: it has to burn for 15m without a break first", pending)

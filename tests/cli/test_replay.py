@@ -101,7 +101,7 @@ def test_one_field_that_was_changed_is_named_with_both_values():
     assert (difference.id, difference.kind) == (event["id"], Kind.DIFFERS)
     assert difference.fields == (FieldDifference(path="data.minute.n", live=n, folded=n - 1),)
     assert f"data.minute.n: published {n}, the log gives {n - 1}" in said(result)
-    assert "DIFFERENT: 1 event not as the log gives it" in said(result)
+    assert "DIFFERENT: 1 event not as this version gives it" in said(result)
 
 
 def test_an_event_that_is_lost_and_one_that_is_repeated_are_differences():

@@ -14,7 +14,7 @@ import pytest
 from rich.console import Console
 
 from stream.cli import status as command
-from stream.cli.status import Standing, exit_code, standings, table, verdict
+from stream.cli.status import exit_code, lines, standings, table, verdict
 from stream.core.errors import ConfigError, IncompatibleError
 from stream.core.rendering import render
 from stream.core.units import MINUTE_NS
@@ -56,13 +56,6 @@ def shown(*values: bytes, service: str = "*", now_ns: int = T0_NS + 2 * MINUTE_N
     names = [str(column.header) for column in columns]
     rows = zip(*(map(str, column.cells) for column in columns), strict=True)
     return [dict(zip(names, row, strict=True)) for row in rows], verdict(found, service)
-
-
-def printed(found: list[Standing], width: int) -> str:
-    """Returns the table as it is written."""
-    out = io.StringIO()
-    Console(file=out, width=width, highlight=False).print(table(found))
-    return out.getvalue()
 
 
 def test_a_line_says_everything_about_an_objective():
@@ -211,11 +204,25 @@ def test_what_a_terminal_would_act_on_is_shown_escaped():
     assert row["service"] == r"prod/shop/\x1b[31m[red]x"
 
 
-def test_a_narrow_terminal_gets_every_figure_and_a_file_one_line_an_objective():
+def test_a_narrow_terminal_gets_every_figure():
+    out = io.StringIO()
     found = standings([objective(SERVICE, listed(), listed(TICKET))], "*", T0_NS)
+    Console(file=out, width=120, highlight=False).print(table(found))
 
-    assert {"PAGE", "99.9512", "75"} <= set(printed(found, 120).split())
-    assert len(printed(found, 1000).splitlines()) == 2
+    assert {"PAGE", "99.9512", "75"} <= set(out.getvalue().split())
+
+
+def test_a_file_gets_one_aligned_line_an_objective():
+    found = standings([objective(SERVICE, listed(), listed(TICKET)), objective("p/n/other")], "*", T0_NS)
+
+    header, first, second = lines(found)
+    for word, in_first, in_second in (("budget left", "75 %", "75 %"), ("target", "99.9 %", "99.9 %")):
+        end = header.index(word) + len(word)
+        assert first[:end].endswith(in_first)
+        assert second[:end].endswith(in_second)
+    at = header.index("alerts")
+    assert first[at:].startswith("PAGE ")
+    assert second[at:].strip() == "0 s ago"
 
 
 def test_other_records_of_the_topic_are_no_objectives_and_newer_ones_are_refused():

@@ -28,7 +28,7 @@ def shown(topic: str) -> list[str]:
     return [re.sub(TIME, "TIME", shown).removeprefix("TIME ") for shown in lines]
 
 
-@pytest.mark.parametrize("topic", ["sli", "burn-rate", "certificate", "deadletter"])
+@pytest.mark.parametrize("topic", ["sli", "burn-rate", "budget", "status", "certificate", "deadletter"])
 def test_every_event_is_one_line(topic: str):
     lines = shown(topic)
 
@@ -79,9 +79,29 @@ def test_an_alert_says_severity_state_and_why():
     lines = shown("burn-rate")
 
     assert any(
-        re.match(rf"PAGE firing {BAD} search-availability: Over the last 1h and 5m the ", text) for text in lines
+        re.match(rf"PAGE firing {BAD} search-availability, page-1h-5m: Over the last 1h and 5m the ", text)
+        for text in lines
     )
-    assert any(re.match(rf"(PAGE|TICKET) resolved {BAD} search-availability: ", text) for text in lines)
+    assert any(re.match(rf"(PAGE|TICKET) resolved {BAD} search-availability, ", text) for text in lines)
+    assert any("(nobody is told: " in text for text in lines)
+
+
+def test_a_budget_says_what_an_incident_took_and_when_the_rest_is_gone():
+    lines = shown("budget")
+
+    assert any(
+        re.search(r": incident from TIME until TIME: \d+ of \d+ bad, \d+\.\d\d% of the budget; ", t) for t in lines
+    )
+    assert any("incident from TIME still going on" in text for text in lines)
+    assert any("seen for the first time" in text for text in lines)
+    assert any(re.search(r"; used up \d+% within 24 h, never \d+%, 80 % interval ", text) for text in lines)
+
+
+def test_a_status_says_window_budget_and_alerts():
+    lines = shown("status")
+
+    assert any(re.search(rf"{BAD} search-availability: .*, page-1h-5m firing", text) for text in lines)
+    assert any(text.endswith("no alert") for text in lines)
 
 
 def test_a_pending_certificate_says_every_reason_and_how_to_fix_it():

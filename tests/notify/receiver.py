@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -49,7 +50,9 @@ class Receiver:
 
 
 @contextlib.asynccontextmanager
-async def receiving(*answers: tuple[int, str], path: str = "") -> AsyncIterator[Receiver]:
+async def receiving(
+    *answers: tuple[int, str], path: str = "", tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Receiver]:
     """Yields a running receiver."""
     receiver = Receiver(answers=list(answers))
     application = web.Application()
@@ -57,10 +60,9 @@ async def receiving(*answers: tuple[int, str], path: str = "") -> AsyncIterator[
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", 0)
-        await site.start()
+        await web.TCPSite(runner, "127.0.0.1", 0, ssl_context=tls).start()
         [(_, port)] = runner.addresses
-        receiver.url = f"http://127.0.0.1:{port}{path}"
+        receiver.url = f"{'http' if tls is None else 'https'}://127.0.0.1:{port}{path}"
         yield receiver
     finally:
         await runner.cleanup()

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ from stream.core.units import MINUTE_NS, SECOND_NS
 from stream.metrics.exposition import exposition
 from stream.notify.alertmanager import Alertmanager
 from stream.notify.board import Board, rfc3339
-from stream.notify.endpoint import endpoint
+from stream.notify.endpoint import endpoint, tls_context
 from stream.notify.stats import NotifyCollector, NotifyStats
 from tests.notify.receiver import Receiver, receiving
 from tests.notify.written import KEY, OBJECTIVE, PAGE, SERVICE, T0_NS, TICKET, at, burn_rate, listed, status
@@ -296,6 +299,29 @@ def test_secrets_are_sent_read_anew_each_time_and_never_logged(tmp_path: Path, c
 
     with caplog.at_level(logging.DEBUG):
         asyncio.run(check())
+
+
+def test_a_server_must_have_a_certificate_that_is_trusted(tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("NOT TESTED WITH TLS: `openssl` is not on PATH")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    made = ["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    names = ["-addext", "subjectAltName=IP:127.0.0.1", "-keyout", str(key), "-out", str(certificate)]
+    subprocess.run([openssl, *made, *names], check=True, capture_output=True, timeout=60)
+    own = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    own.load_cert_chain(certificate, key)
+
+    async def check() -> None:
+        async with receiving(tls=own) as receiver:
+            for ca_file, posts in ((None, []), (certificate, [[]])):
+                connector = aiohttp.TCPConnector(ssl=tls_context(ca_file))
+                async with aiohttp.ClientSession(connector=connector) as session:
+                    await Notifier(receiver.url, session).after(0)
+                assert receiver.posts == posts
+        assert "certificate verify failed" in caplog.text
+
+    asyncio.run(check())
 
 
 def test_a_secret_that_cannot_be_read_is_said_and_tried_again(tmp_path: Path, caplog: pytest.LogCaptureFixture):

@@ -99,7 +99,7 @@ def _forecast(state: State, reader: Reader) -> Forecast | None:
     assert began is not None
     start, complete = reader.span()
     hours, last = state.cells[SERIES].rings[2], end // HOUR_MINUTES
-    first = max(-(-began // HOUR_MINUTES), hours.base)
+    first = max(-(-began // HOUR_MINUTES), hours.floor or 0)  # not `base`, which a restart may move
     if row is None or first >= last or (reader.objective.calendar is not None and complete <= end):
         return None
     cells = hours.row(row, first, last)

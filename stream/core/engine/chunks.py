@@ -165,6 +165,12 @@ def clocks_of(manifest: bytes) -> Clocks:
     return Clocks.load(orjson.loads(_body(manifest))["clocks"])
 
 
+def log_offset_of(manifest: bytes) -> int:
+    """Returns the log offset of a checkpoint, likewise."""
+    offset: int = orjson.loads(_body(manifest))["log_offset"]
+    return offset
+
+
 def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.log_offset = manifest["log_offset"]
     state.config_version = manifest["config_version"]
