@@ -17,10 +17,12 @@ from stream.cli import (
     doctor,
     explain,
     ledger,
+    notify,
     plan,
     replay,
     send,
     slo,
+    status,
     tail,
     topics,
     validate,
@@ -30,7 +32,24 @@ from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
 from stream.kafka.clients import KafkaError
 
-_COMMANDS = (demo, plan, validate, slo, topics, apply, worker, send, tail, ledger, explain, replay, decode, doctor)
+_COMMANDS = (
+    demo,
+    plan,
+    validate,
+    slo,
+    topics,
+    apply,
+    worker,
+    send,
+    status,
+    tail,
+    ledger,
+    explain,
+    replay,
+    notify,
+    decode,
+    doctor,
+)
 
 _EPILOG = """\
 without a Kafka:
@@ -46,9 +65,11 @@ on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
   qma topics apply          create the pipeline's topics
   qma apply FILE...         say what good service means, in OpenSLO
   qma worker                run until Ctrl-C; telemetry goes to otlp_spans or telemetry.events
+  qma status                see where every objective stands
   qma tail certificate      see what it decides
   qma explain ID            see where a published number comes from; --recount counts again
   qma ledger --wait 10      see that every item is accounted for
+  qma notify --alertmanager URL   hand alerts to Alertmanager
   qma replay                fold the log again and compare with everything that was published
 
 exit codes:

@@ -201,7 +201,14 @@ class DeadLetter:
     detail: str | None
 
 
-Output = SliEvent | AlertEvent | BudgetEvent | StatusEvent | CertificateEvent | SketchEvent | DeadLetter
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StatusGone:
+    """An objective is no longer configured: nothing stands under its key any more."""
+
+    objective: Objective
+
+
+Output = SliEvent | AlertEvent | BudgetEvent | StatusEvent | StatusGone | CertificateEvent | SketchEvent | DeadLetter
 
 
 def is_urgent(output: Output) -> bool:

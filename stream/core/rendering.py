@@ -24,6 +24,7 @@ from stream.core.events import (
     SketchEvent,
     SliEvent,
     StatusEvent,
+    StatusGone,
 )
 from stream.core.exemplars import Exemplar, Exemplars
 from stream.core.slo.alerts import AlertState
@@ -40,11 +41,17 @@ _MILLISECOND_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A record for an output topic. `topic` is the suffix after the pipeline's prefix."""
+    """A record for an output topic. `topic` is the suffix after the pipeline's prefix; `value` None takes back what
+    stands under the key of a compacted one."""
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
+
+    @property
+    def id(self) -> str:
+        """The id of the event; of what is taken back, the key."""
+        return self.key.decode() if self.value is None else str(orjson.loads(self.value)["id"])
 
 
 def certificate_id(service: str, version: str, policy: str, began_minute: int) -> str:
@@ -63,6 +70,8 @@ def render(output: Output) -> Rendered:
             return _budget_entry(output)
         case StatusEvent():
             return _status(output)
+        case StatusGone():
+            return Rendered(topic="status", key=_status_key(output.objective).encode(), value=None)
         case CertificateEvent():
             return _certificate(output)
         case SketchEvent():
@@ -72,11 +81,15 @@ def render(output: Output) -> Rendered:
 
 
 def _sli(event: SliEvent) -> Rendered:
+    data, minute_end_ns = _sli_data(event), (event.minute + 1) * MINUTE_NS
+    identity = f"{data['id']}.{event.revision}"
+    return _cloud_event(event.context, "sli", "sli.v1", event.objective.service, identity, minute_end_ns, data)
+
+
+def _sli_data(event: SliEvent) -> dict[str, Any]:
     o = event.objective
-    window = _digest("sli", o.service, o.name, o.digest, event.minute)
-    minute_end_ns = (event.minute + 1) * MINUTE_NS
     data = {
-        "id": window,
+        "id": _digest("sli", o.service, o.name, o.digest, event.minute),
         "revision": event.revision,
         **_objective(o),
         "minute": _stretch(event.minute_sli, event.minute, 1),
@@ -96,7 +109,7 @@ def _sli(event: SliEvent) -> Rendered:
         data["exemplars"] = _exemplars(event.exemplars)
     if event.cohort_gap is not None:
         data["cohort_gap"] = event.cohort_gap
-    return _cloud_event(event.context, "sli", "sli.v1", o.service, f"{window}.{event.revision}", minute_end_ns, data)
+    return data
 
 
 def _window(event: SliEvent) -> dict[str, Any]:
@@ -226,8 +239,12 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
     }
 
 
+def _status_key(o: Objective) -> str:
+    return f"{o.service}/{o.name}"
+
+
 def _status(event: StatusEvent) -> Rendered:
-    o, rendered = event.sli.objective, orjson.loads(render(event.sli).value)["data"]
+    o, rendered = event.sli.objective, _sli_data(event.sli)
     shown = ("minute", "window", "latency", "budget", "burn_rates", "flags")
     data = {
         **_objective(o),
@@ -246,7 +263,7 @@ def _status(event: StatusEvent) -> Rendered:
         ],
         "links": {"runbook": o.alerting.runbook, "dashboard": o.alerting.dashboard},
     }
-    subject = f"{o.service}/{o.name}"
+    subject = _status_key(o)
     identity = _digest("status", subject, o.digest, event.sli.minute, event.sli.revision)
     time_ns = (event.sli.minute + 1) * MINUTE_NS
     return _cloud_event(event.sli.context, "status", "status.v1", subject, identity, time_ns, data)

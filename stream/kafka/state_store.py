@@ -56,11 +56,14 @@ class CheckpointFailed(StreamError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutputRecord:
-    """One record for another topic, visible together with the checkpoint; `partition` None: the key's murmur2."""
+    """One record for another topic, visible together with the checkpoint.
+
+    `value` None takes back what stands under the key; `partition` None: the key's murmur2.
+    """
 
     topic: str
     key: bytes
-    value: bytes
+    value: bytes | None
     partition: int | None = None
     headers: Sequence[tuple[str, bytes]] = ()
 

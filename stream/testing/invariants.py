@@ -46,7 +46,7 @@ class Evidence:
     restored: list[Engine] = field(default_factory=list)
     snapshots: list[dict[bytes, bytes]] = field(default_factory=list)
     refolded: list[Engine] = field(default_factory=list)
-    refolded_outputs: dict[Place, list[bytes]] = field(default_factory=dict)
+    refolded_outputs: dict[Place, list[bytes | None]] = field(default_factory=dict)
     frontier_errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:

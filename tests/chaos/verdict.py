@@ -18,7 +18,7 @@ from stream.kafka.state_store import CLAIM_KEY
 from tests.chaos.reader import Tail, read_all
 from tests.chaos.workload import COUNTED, FUTURE, LATE, UNDECODABLE, Cell, FeedLedger
 
-OUTPUTS = ("sli", "burn-rate", "certificate", "deadletter")
+OUTPUTS = ("sli", "burn-rate", "budget", "certificate", "status", "deadletter")
 _SHOWN = 5
 
 
@@ -237,8 +237,8 @@ class Log:
             assert record.value is not None
             for output in engine.apply(record.offset, record.timestamp * 1_000_000, record.value):
                 rendered = render(output)
-                identity = orjson.loads(rendered.value)["id"]
-                outputs.seen[rendered.topic, partition].append((identity, rendered.value))
+                assert rendered.value is not None, "no objective is withdrawn"
+                outputs.seen[rendered.topic, partition].append((rendered.id, rendered.value))
         engine.checkpoint()  # a snapshot is that of a saved state
         return engine
 

@@ -62,28 +62,24 @@ def free_port() -> int:
 def test_it_is_ready_shows_its_metrics_and_ends_on_sigterm(kafka: LocalKafka, topic_prefix: str):
     asyncio.run(apply(kafka.bootstrap, pipeline_topics(topic_prefix, 1, 1, "LogAppendTime")))
     listen, nobody = f"127.0.0.1:{free_port()}", f"http://user:s3cret@127.0.0.1:{free_port()}"
-    process = subprocess.Popen(
-        [
-            *(sys.executable, "-m", "stream", "notify", "--alertmanager", nobody, "--listen", listen),
-            *("--broker", kafka.bootstrap, "--prefix", topic_prefix),
-        ],
-        cwd=ROOT,
-        env={name: value for name, value in os.environ.items() if not name.startswith("QMA_")},
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    try:
-        deadline_s = time.monotonic() + 60
-        while not _answers(f"http://{listen}/readyz"):
-            assert process.poll() is None, process.stderr.read() if process.stderr else ""
-            assert time.monotonic() < deadline_s
-            time.sleep(0.1)
-        with urllib.request.urlopen(f"http://{listen}/metrics") as answer:
-            assert b"qma_notify_alerts_sent_total" in answer.read()
-        process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=30)
-    finally:
-        process.kill()
+    command_line = [
+        *(sys.executable, "-m", "stream", "notify", "--alertmanager", nobody, "--listen", listen),
+        *("--broker", kafka.bootstrap, "--prefix", topic_prefix),
+    ]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("QMA_")}
+    with subprocess.Popen(command_line, cwd=ROOT, env=environment, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline_s = time.monotonic() + 60
+            while not _answers(f"http://{listen}/readyz"):
+                assert process.poll() is None, process.communicate()[1]
+                assert time.monotonic() < deadline_s
+                time.sleep(0.1)
+            with urllib.request.urlopen(f"http://{listen}/metrics") as answer:
+                assert b"qma_notify_alerts_sent_total" in answer.read()
+            process.send_signal(signal.SIGTERM)
+            _, said = process.communicate(timeout=30)
+        finally:
+            process.kill()
     assert process.returncode == 0, said
     assert "s3cret" not in said
     assert "Traceback" not in said

@@ -235,7 +235,7 @@ def test_other_records_of_the_topic_are_no_objectives_and_newer_ones_are_refused
 def folded() -> dict[str, bytes]:
     """Returns the latest status of each objective while an alert of a real fold fires."""
     outputs = [render(output) for output in run(rich_log()[:75])[1]]
-    return {record.key.decode(): record.value for record in outputs if record.topic == "status"}
+    return {record.key.decode(): record.value for record in outputs if record.topic == "status" and record.value}
 
 
 def test_what_a_real_fold_writes_is_shown():

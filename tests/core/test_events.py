@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from stream.core.certificate.lifecycle import CertificateState
 from stream.core.engine import Engine
-from stream.core.events import CertificateEvent, Output, is_urgent
+from stream.core.events import CertificateEvent, Output, StatusGone, is_urgent
 from stream.core.rendering import Rendered, render
 from tests.core.engine.log_writer import run
 from tests.core.engine.scenarios import rich_log
@@ -28,7 +28,8 @@ def validator(name: str) -> Draft202012Validator:
 
 @lru_cache
 def outputs() -> tuple[Output, ...]:
-    return tuple(run(rich_log())[1])
+    """Returns what the scenario puts out, but for what it takes back: that is no event."""
+    return tuple(output for output in run(rich_log())[1] if not isinstance(output, StatusGone))
 
 
 @lru_cache
@@ -39,7 +40,7 @@ def rendered() -> tuple[tuple[Rendered, dict], ...]:
         raise AssertionError(f"{name} is no JSON")
 
     made = [render(output) for output in outputs()]
-    return tuple((one, json.loads(one.value, parse_constant=refuse)) for one in made)
+    return tuple((one, json.loads(one.value or b"", parse_constant=refuse)) for one in made)
 
 
 def name_of(event: dict) -> str:
@@ -79,8 +80,15 @@ def test_ids_are_unique_within_a_run_and_the_same_in_another():
     ids = [event["id"] for _, event in rendered()]
     assert len(ids) == len(set(ids))
     again = Engine(0)
-    second = [output for offset, (t, v) in enumerate(rich_log()) for output in again.apply(offset, t, v)]
-    assert [render(output) for output in second] == [one for one, _ in rendered()]
+    second = [render(output) for offset, (t, v) in enumerate(rich_log()) for output in again.apply(offset, t, v)]
+    assert [one for one in second if one.value is not None] == [one for one, _ in rendered()]
+
+
+def test_what_is_no_longer_configured_is_taken_back_under_its_key():
+    taken_back = {one.key for one in map(render, run(rich_log())[1]) if one.value is None}
+    told = {one.key for one, event in rendered() if name_of(event) == "status"}
+    assert taken_back
+    assert taken_back <= told
 
 
 def test_a_certificate_has_one_id_through_its_life():

@@ -25,7 +25,7 @@ from stream.notify.board import Board, rfc3339
 from stream.notify.endpoint import endpoint, tls_context
 from stream.notify.stats import NotifyCollector, NotifyStats
 from tests.notify.receiver import Receiver, receiving
-from tests.notify.written import KEY, OBJECTIVE, PAGE, SERVICE, T0_NS, TICKET, at, burn_rate, listed, status
+from tests.notify.written import KEY, OBJECTIVE, PAGE, T0_NS, TICKET, at, burn_rate, listed, status
 
 INTERVAL_S = 60
 
@@ -396,14 +396,3 @@ def test_nothing_is_sent_before_the_topics_were_read():
             assert (done, receiver.posts) == (set(), [])
 
     asyncio.run(check())
-
-
-def test_the_service_named_is_the_objectives():
-    """What routes and dashboards join by is the service key, as in every metric and topic."""
-
-    async def check(receiver: Receiver, notifier: Notifier) -> None:
-        notifier.status(0, listed())
-        await notifier.after(0)
-        assert receiver.posts[0][0]["labels"]["service"] == SERVICE
-
-    with_receiver(check)

@@ -39,6 +39,12 @@ TOPIC, TOPIC_ID, SESSION = "otlp_spans", "id-of-otlp-spans", "s"
 SCRIPT = Path(__file__).with_name("state_worker.py")
 
 
+def record_id(record: ConsumerRecord) -> str:
+    """Returns the id of a published event; of what was taken back, its key."""
+    assert record.key is not None
+    return record.key.decode() if record.value is None else str(orjson.loads(record.value)["id"])
+
+
 class WorkerProcess:
     """A state worker and what it last said of itself."""
 
@@ -180,17 +186,17 @@ class Pipeline:
             assert record.value is not None
             for output in engine.apply(record.offset, record.timestamp * 1_000_000, record.value):
                 rendered = render(output)
-                ids.setdefault(rendered.topic, []).append(orjson.loads(rendered.value)["id"])
+                ids.setdefault(rendered.topic, []).append(rendered.id)
         engine.checkpoint()  # a snapshot is that of a saved state
         return engine, ids
 
     def published(self, partition: int) -> dict[str, list[str]]:
         """Returns the ids that a read_committed reader finds on a partition of the output topics, in order."""
         ids: dict[str, list[str]] = {}
-        for topic in ("sli", "burn-rate", "certificate", "deadletter"):
+        for topic in ("sli", "burn-rate", "budget", "certificate", "status", "deadletter"):
             for record in self._read(f"{self.options.prefix}{topic}", partition):
                 assert dict(record.headers)["content-type"] == CONTENT_TYPE.encode()
-                ids.setdefault(topic, []).append(orjson.loads(record.value or b"")["id"])
+                ids.setdefault(topic, []).append(record_id(record))
         return ids
 
     def _read(self, topic: str, partition: int) -> list[ConsumerRecord]:

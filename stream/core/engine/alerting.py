@@ -96,7 +96,7 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
             return None
         weights = closing.weights(rule.long_minutes)[0]
         return all(weights[row] == 0 for row in rows)
-    if reader.row is None or reader.coverage_of(rule.short_minutes) < 1:
+    if reader.row is None or not reader.is_covered(rule.short_minutes):
         return None
     if not active and _is_quiet(reader, rule.short_minutes):
         return False

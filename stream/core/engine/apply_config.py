@@ -9,7 +9,7 @@ from stream.core.engine.chunks import span_keys_of
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.errors import IncompatibleError
-from stream.core.events import Output
+from stream.core.events import Output, StatusGone
 from stream.core.service_key import partition_of
 from stream.core.slo.spec import Bundle, Objective, decode_bundle
 from stream.core.units import minute_of
@@ -62,6 +62,8 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
         stays = after.get(objective.digest)
         if stays is None:
             outputs += _withdraw(state, service, objective)
+            if all(objective.name != other.name for other in wanted):
+                outputs.append(StatusGone(objective=objective))
         else:
             kept = {rule.name for rule in rules_of(stays)}
             alerts = service.states[objective.digest].alerts

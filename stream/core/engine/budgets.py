@@ -111,7 +111,7 @@ def _forecast(state: State, reader: Reader) -> Forecast | None:
         counts_per_event=_counts_per_event(reader),
     )
     if reader.objective.calendar is None:
-        window = Period(hours=reader.objective.window_minutes // HOUR_MINUTES)
+        window = Period(hours=-(-reader.objective.window_minutes // HOUR_MINUTES))
     else:
         length = -(-(complete - start) // HOUR_MINUTES)
         window = Period(hours=length, hours_left=min(length, -(-(complete - end) // HOUR_MINUTES)))

@@ -117,7 +117,7 @@ def _evidence_cell(state: State, service: Service, objective: Objective, version
     """
     row = state.cells[VERSIONS].index.get((service.key, objective.digest, version))
     if objective.slices is None or row is None:
-        return closing.cell(1, row)
+        return plausible(objective, closing.cell(1, row))
     end, length = closing.minute + 1, objective.slices.minutes
     start_minute = service.states[objective.digest].start_minute
     assert start_minute is not None

@@ -131,7 +131,7 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
     state.changes.closed_sketches.update((service.key, old) for old in closed)
     if service.objectives or len(service.first_seen) < len(service.versions):
         state.changes.heads.add(service.key)
-    deployed = service.see_versions(minute)
+    deployed, durations = service.see_versions(minute), quantiles(digest)
     outputs: list[Output] = []
     for objective in service.objectives:
         own = service.states[objective.digest]
@@ -142,7 +142,7 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         reader = Reader(state, service, objective, closing)
         event = _sli_event(state, reader)
         gap = _cohort_gap(state, service, event)
-        event = replace(event, quantiles=quantiles(digest), exemplars=exemplars, cohort_gap=gap)
+        event = replace(event, quantiles=durations, exemplars=exemplars, cohort_gap=gap)
         state.latest[objective.digest] = event
         outputs.append(event)
         outputs += advance_budget(state, reader, event)

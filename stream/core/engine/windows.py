@@ -92,6 +92,7 @@ class Reader:
         self.events_row = row_of(state, service.key, objective, "")
         self.row = self.events_row if objective.slices is None else row_of(state, service.key, objective, SLICES)
         self.unit = WEIGHT_ONE if objective.slices is None and objective.raw is None else SLICE_ONE
+        self._allowed = float(objective.bad_ratio_max)
 
     @property
     def event_unit(self) -> int:
@@ -119,7 +120,7 @@ class Reader:
         cell = self.window(length_minutes)
         if cell[Column.WEIGHT] == 0:
             return None
-        return cell[Column.WEIGHT_BAD] / cell[Column.WEIGHT] / float(self.objective.bad_ratio_max)
+        return cell[Column.WEIGHT_BAD] / cell[Column.WEIGHT] / self._allowed
 
     def budget_window(self) -> list[int]:
         """Returns what counts against the budget in the objective's own window, so far."""
@@ -136,7 +137,7 @@ class Reader:
         own, end = self.own, self.closing.minute + 1
         if own.settled_period != period.start_minute or own.settled_until is None:
             return between(self._state.cells[SERIES], self.row, period.start_minute, end)
-        if own.settled_until == end - SETTLED_AFTER_MINUTES:
+        if own.settled_until == window_start(end, SETTLED_AFTER_MINUTES):
             recent = self.closing.cell(SETTLED_AFTER_MINUTES, self.row)
         else:  # a correction of an earlier minute
             recent = between(self._state.cells[SERIES], self.row, own.settled_until, end)
@@ -173,6 +174,12 @@ class Reader:
         """Returns the same of the window of this length that ends with the minute."""
         end = self.closing.minute + 1
         return self._share_observed(end - length_minutes, end)
+
+    def is_covered(self, length_minutes: int) -> bool:
+        """Returns whether the window of this length has minutes that count, and all of them were read whole."""
+        end = self.closing.minute + 1
+        counting = length_minutes - self.own.excluded_minutes(end - length_minutes, end)
+        return 0 < counting == self.observed(length_minutes)
 
     def observed(self, length_minutes: int) -> int:
         """Returns how many minutes of the window of this length that ends with the minute count and were read whole."""
@@ -232,7 +239,7 @@ def settle(state: State, service: Service, objective: Objective, minute: int) ->
     if calendar is None or own.start_minute is None:
         return
     reader_row = row_of(state, service.key, objective, "" if objective.slices is None else SLICES)
-    end = minute + 1 - SETTLED_AFTER_MINUTES
+    end = window_start(minute + 1, SETTLED_AFTER_MINUTES)
     first = own.settled_until
     if first is None:
         period = calendar.period_at(own.start_minute)

@@ -120,10 +120,10 @@ class Story:
 
 @st.composite
 def stories(
-    draw: st.DrawFn, *, minutes: st.SearchStrategy[int] | None = None, adjusted: bool = False, late_most: int = 50
+    draw: st.DrawFn, *, minutes: tuple[int, int] = (20, 110), adjusted: bool = False, late_most: int = 50
 ) -> Story:
     """Draws a story with traffic that stops and comes back, late rows, gaps and, if wanted, budget adjustments."""
-    length = draw(minutes or st.integers(20, 110))
+    length = draw(st.integers(*minutes))
     numbers = st.integers(0, 4)
     pattern = draw(st.lists(st.tuples(numbers, numbers), min_size=1, max_size=23))
     bursts = [Burst(i, i, *pattern[i % len(pattern)]) for i in range(length)]
@@ -221,7 +221,7 @@ class Expected:
         return bad / total / (1 - Fraction(self.objective.target)) if total else None
 
 
-def fold(log: Sequence[tuple[int, bytes]], restored_after: int | None = None) -> tuple[list[Output], list[bytes]]:
+def fold(log: Sequence[tuple[int, bytes]], restored_after: int | None = None) -> tuple[list[Output], list[bytes | None]]:
     """Returns the outputs of a log, and all but one part of them as bytes. The engine is restored after one record."""
     engine, topic = Engine(0), dict[bytes, bytes | None]()
     outputs: list[Output] = []

@@ -2,7 +2,7 @@
 
 from itertools import accumulate
 
-from hypothesis import given, settings
+from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from stream.core.events import BudgetEvent
@@ -37,9 +37,9 @@ def test_calendar_windows(story, periods, restored_after):
     check_story(story, on_calendar(60), periods, restored_after)
 
 
-@settings(max_examples=4)
+@settings(max_examples=4, phases=[Phase.generate])
 @given(
-    stories(minutes=st.integers(500, 640), late_most=300),
+    stories(minutes=(500, 640), late_most=300),
     st.integers(-400, 0),
     st.lists(st.integers(240, 700), min_size=3, max_size=3),
     st.integers(480, 640),

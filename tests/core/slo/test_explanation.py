@@ -1,0 +1,123 @@
+"""What an alert says: true sentences, and no number where there is none."""
+
+from dataclasses import replace
+from fractions import Fraction
+
+import pytest
+
+from stream.core.cells import COLUMNS
+from stream.core.slo.alerts import AlertState
+from stream.core.slo.burn_rate import DEFAULT_RULES, RULES, SUPPLEMENTS, RuleKind
+from stream.core.slo.explanation import AlertReading, Suspect, explain
+from stream.core.slo.sli import Budget, budget, sli
+from stream.core.slo.spec import Objective
+from tests.core.slo.test_sli import weighed
+
+MONTH = 43_200
+SLO = Objective(service="a/b/c", name="x", target="0.999", window_minutes=MONTH)
+PAGE = RULES[0]
+NOTHING = Budget(consumed_ratio=None, remaining_min_ratio=None, remaining_max_ratio=None)
+
+
+def reading(n: int = 1000, bad: int = 200, left: Budget | None = None, **rest) -> AlertReading:
+    """Returns figures of windows with n events."""
+    rate = None if n == 0 else bad / n * 1000
+    values = {
+        "long_burn_rate": rate,
+        "short_burn_rate": rate,
+        "long_sli": sli(weighed(n, bad)),
+        "short_sli": sli(weighed(n, bad)),
+        "long_coverage": 1.0,
+        "budget": left or budget(weighed(100_000, 20), Fraction("0.001"), Fraction(1)),
+        "coverage": 1.0,
+        "window_minutes": MONTH,
+    }
+    return AlertReading(**{**values, **rest})
+
+
+def said(state=AlertState.FIRING, rule=PAGE, factor: Fraction | None = Fraction("14.4"), suspect=None, **rest) -> str:
+    return explain(SLO, rule, state, reading(**rest), factor, suspect)
+
+
+def test_a_page_names_rates_threshold_chance_budget_and_when_it_is_gone():
+    assert said() == (
+        "Over the last 1h and 5m the error budget burned 200.00 and 200.00 times as fast as the objective allows; "
+        "above 14.4 it loses at least 2% of the error budget within 1h. "
+        "The 95 % interval of the error ratio, 17.638% to 22.592%, lies above the 0.100% that the objective allows: "
+        "not chance. 80.0% of the budget is left. At this rate it is gone in 2.9 h."
+    )
+
+
+def test_few_events_may_be_chance():
+    assert "includes the 0.100% that the objective allows: 1000 events are too few to rule chance out." in said(bad=2)
+
+
+@pytest.mark.parametrize(
+    ("rate", "gone"), [(1000.0, "in 35 min"), (200.0, "in 2.9 h"), (2.0, "in 12.0 d"), (0.0, ""), (None, "")]
+)
+def test_when_the_rest_is_gone_at_the_rate_of_the_long_window(rate, gone):
+    """80 % of 30 days: 34,560 minutes at rate 1."""
+    text = said(long_burn_rate=rate)
+    assert (f"At this rate it is gone {gone}." in text) if gone else ("At this rate" not in text)
+
+
+def test_a_budget_that_is_gone_is_said_to_be():
+    left = budget(weighed(1000, 20), Fraction("0.001"), Fraction(1))
+    assert said(left=left).endswith("-1900.0% of the budget is left. The budget is used up.")
+
+
+def test_a_window_that_is_not_covered_gives_a_bound():
+    left = budget(weighed(1000, 0), Fraction("0.001"), Fraction(1, 2))
+    text = said(left=left, long_coverage=0.5)
+    assert "At most 100.0% of the budget is left: its window is not covered yet." in text
+    assert "Of the last 1h, 30 min were observed." in text
+
+
+def test_the_end_says_what_it_fell_below():
+    text = said(AlertState.INACTIVE, bad=1)
+    assert "burned 1.00 and 1.00 times as fast as the objective allows; no longer both above 14.4." in text
+    assert "At this rate" not in text
+
+
+def test_a_pending_alert_says_what_it_waits_for():
+    rule = next(rule for rule in SUPPLEMENTS if rule.for_minutes)
+    assert "if both stay above 5 for 15m, it fires." in said(AlertState.PENDING, rule, Fraction(5))
+
+
+def test_exhaustion_says_how_soon_and_also_that_nothing_is_left():
+    rule = next(rule for rule in SUPPLEMENTS if rule.kind is RuleKind.EXHAUSTION)
+    assert "above 24 what is left of it is gone within 24 h." in said(rule=rule, factor=Fraction(24))
+    assert "and none of it is left." in said(AlertState.INACTIVE, rule, None)
+
+
+@pytest.mark.parametrize(
+    ("suspect", "sentence"),
+    [
+        (
+            Suspect(version="v2", bad_share=0.9, first_seen_minute=7),
+            "90% of the failures are of version v2, which",
+        ),
+        (Suspect(version="v1", bad_share=0.6, first_seen_minute=None), "60% of the failures are of version v1. "),
+        (Suspect(version="", bad_share=1.0, first_seen_minute=None), "of version (none given). "),
+    ],
+)
+def test_the_version_that_most_failures_are_of_is_named_while_it_burns(suspect, sentence):
+    assert sentence in said(suspect=suspect)
+    assert "failures" not in said(AlertState.INACTIVE, suspect=suspect)
+
+
+def test_events_of_which_a_histogram_does_not_tell_are_said_to_be_unsure():
+    unsure = replace(sli(weighed(1000, 200)), n_unsure=150, ratio_upper=0.95)
+    assert "150 of the 1000 events lie in a bucket that holds the threshold" in said(long_sli=unsure)
+    assert "if all of them were good, the first rate is 50.00." in said(long_sli=unsure)
+
+
+@pytest.mark.parametrize("state", list(AlertState))
+@pytest.mark.parametrize("rule", DEFAULT_RULES, ids=lambda rule: rule.name)
+def test_without_data_no_sentence_has_a_number_that_is_none(rule, state):
+    empty = sli([0] * COLUMNS)
+    figures = {"long_burn_rate": None, "short_burn_rate": None, "long_sli": empty, "short_sli": empty, "left": NOTHING}
+    text = said(state, rule, **figures)
+    assert "None" not in text
+    assert "nan" not in text
+    assert text.endswith(".")
