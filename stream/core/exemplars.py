@@ -10,7 +10,7 @@ from the future, and the others of its minute are not.)
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
@@ -100,33 +100,81 @@ def thinned(rows: Rows) -> Rows:
     return replace(rows, trace_hi=trace_hi, trace_lo=trace_lo)
 
 
-def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> dict[str, dict[int, Exemplars]]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Found:
+    """The worst and the newest traced row of each service and minute of a record.
+
+    Shapes: `row` int64[n], a row of the service; `minute` int64[n]; `worst` and `newest` int64[5, n], in the order of
+    the fields of `Exemplar`.
+    """
+
+    row: Array
+    minute: Array
+    worst: Array
+    newest: Array
+
+    def take(self, chosen: Array) -> Found:
+        """Returns the ones at `chosen`."""
+        worst, newest = self.worst[:, chosen], self.newest[:, chosen]
+        return Found(row=self.row[chosen], minute=self.minute[chosen], worst=worst, newest=newest)
+
+
+def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> Found:
     """Returns the exemplars by service and minute.
 
     Args:
         rows: Rows of any services.
-        index: int64[n], the rows to look at; all of them have a trace id.
+        index: int64[n], the rows to look at; at least one, and all of them have a trace id.
         minute: int64[n], the minute of each of them.
         bad: bool[n], whether it is bad.
     """
-    found: dict[str, dict[int, Exemplars]] = {}
-    if not len(index):
-        return found
-    service = rows.service[index]
-    group, size = _groups(minute, service)
-    duration_ns, end_ns = rows.duration_ns[index], rows.end_ns[index]
-    trace = (rows.trace_hi[index], rows.trace_lo[index])
-    worst = _greatest(group, size, (bad, duration_ns, end_ns, *trace))
-    newest = _greatest(group, size, (end_ns, bad, duration_ns, *trace))
-    columns = (bad, duration_ns, end_ns, *trace)
-    for at, first, second in zip(worst.tolist(), _exemplars(columns, worst), _exemplars(columns, newest), strict=True):
-        key = rows.services[service[at]]
-        found.setdefault(key, {})[int(minute[at])] = Exemplars(worst=first, newest=second)
-    return found
+    group, size = _groups(minute, rows.service[index])
+    columns = (rows.duration_ns, rows.end_ns, rows.trace_hi, rows.trace_lo)
+    told = np.stack([bad, *(column[index] for column in columns)], dtype=np.int64)
+    worst, newest = _greatest_of(group, size, told, _BADNESS), _greatest_of(group, size, told, _RECENCY)
+    return Found(row=index[worst], minute=minute[worst], worst=told[:, worst], newest=told[:, newest])
 
 
-def _exemplars(columns: Sequence[Array], index: Array) -> Iterable[Exemplar]:
-    return map(Exemplar._make, zip(*(column[index].tolist() for column in columns), strict=True))
+class Candidates:
+    """What records hold of exemplars, until somebody asks for them: then that of all records is reduced at once."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Array, Found]] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, owner: Array, found: Found) -> None:
+        """Takes in exemplars of minutes that are not closed, each for the objective numbered `owner` int64[n]."""
+        self._held.append((owner, found))
+        self._size += len(owner)
+
+    def hand_over(self, owners: Sequence[OpenExemplars]) -> None:
+        """Hands all of them, at least one, to their objectives."""
+        numbers, held = zip(*self._held, strict=True)
+        self._held, self._size = [], 0
+        owner, minute = np.concatenate(numbers), np.concatenate([found.minute for found in held])
+        worst = np.concatenate([found.worst for found in held], axis=1)
+        newest = np.concatenate([found.newest for found in held], axis=1)
+        group, size = _groups(minute, owner)
+        first, last = _greatest_of(group, size, worst, _BADNESS), _greatest_of(group, size, newest, _RECENCY)
+        both = zip(_exemplars(worst[:, first]), _exemplars(newest[:, last]), strict=True)
+        for number, at, exemplars in zip(owner[first].tolist(), minute[first].tolist(), both, strict=True):
+            owners[number].add(at, Exemplars(*exemplars))
+
+
+_BADNESS = (0, 1, 2, 3, 4)
+_RECENCY = (2, 0, 1, 3, 4)
+"""The fields of an `Exemplar` in the order in which they decide which one is the worst, and which one the newest."""
+
+
+def _greatest_of(group: Array, size: int, told: Array, order: Sequence[int]) -> Array:
+    return _greatest(group, size, [told[field] for field in order])
+
+
+def _exemplars(told: Array) -> Iterable[Exemplar]:
+    return map(Exemplar._make, zip((told[0] != 0).tolist(), *told[1:].tolist(), strict=True))
 
 
 def _groups(*columns: Array) -> tuple[Array, int]:
@@ -196,13 +244,12 @@ class OpenExemplars:
 
     held: dict[int, Exemplars] = field(default_factory=dict)
 
-    def add(self, found: Mapping[int, Exemplars]) -> None:
-        """Takes in exemplars of minutes that are not closed. Of these, the newest `OPEN_MINUTES_MAX` are held."""
-        for minute, others in found.items():
-            held = self.held.get(minute)
-            self.held[minute] = others if held is None else held.with_others(others)
-        for minute in sorted(self.held)[:-OPEN_MINUTES_MAX]:
-            del self.held[minute]
+    def add(self, minute: int, others: Exemplars) -> None:
+        """Takes in exemplars of a minute that is not closed. Of these, the newest `OPEN_MINUTES_MAX` are held."""
+        held = self.held.get(minute)
+        self.held[minute] = others if held is None else held.with_others(others)
+        if len(self.held) > OPEN_MINUTES_MAX:
+            del self.held[min(self.held)]
 
     def close(self, minute: int) -> Exemplars | None:
         """Closes a minute and all before it. Returns its exemplars; None where it has none."""

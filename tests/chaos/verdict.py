@@ -120,12 +120,10 @@ def _periods(
 ) -> Iterable[tuple[tuple[str, str, str], list[tuple[int, int, int]]]]:
     cells = engine.state.cells[store]
     held = cells.rings[ring]
-    periods = np.arange(held.base, held.top)
     for key, row in sorted(cells.index.items()):
-        n = held.data[Column.N, row, periods % held.capacity]
-        bad = held.data[Column.N_BAD, row, periods % held.capacity]
-        used = np.flatnonzero(n | bad)
-        yield key, [(int(periods[i]), int(n[i]), int(bad[i])) for i in used]
+        counters = held.row(row, held.base, held.top)
+        n, bad = counters[Column.N], counters[Column.N_BAD]
+        yield key, [(held.base + int(i), int(n[i]), int(bad[i])) for i in np.flatnonzero(n | bad)]
 
 
 def expected_cells(ledger: FeedLedger, period_minutes: int) -> Counter[Cell]:

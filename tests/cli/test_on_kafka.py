@@ -74,7 +74,7 @@ def test_topics_are_created_once_and_a_difference_is_named_but_not_altered(qma: 
     qma.create()
 
     # Neither asks again for the 4 partitions that the log was created with.
-    assert qma("topics", "apply", *source)[:2] == (0, "8 topics, 0 created; the others are as they must be\n")
+    assert qma("topics", "apply", *source)[:2] == (0, "10 topics, 0 created; the others are as they must be\n")
     assert qma("topics", "show", *source)[0] == 0
     code, out, _ = qma("topics", "show", "--partitions", "5", *source)
     assert code == 1

@@ -103,7 +103,10 @@ def test_a_new_user_creates_applies_runs_sends_and_counts(qma: Qma, tmp_path: Pa
     assert (code, len(shown.splitlines())) == (0, len(created.splitlines()) - 1)
 
     code, applied, warned = qma("apply", OBJECTIVE, "--source", f"{qma.source}=flat")
-    assert (code, warned) == (0, "")
+    assert code == 0
+    assert [line.partition(": warning: ")[2][:34] for line in warned.splitlines()] == [
+        "spec.objectives[0].target: the ser"
+    ]
     assert applied.splitlines()[-1] == "1 objective applied as version 0"
 
     port, log = free_ports(), tmp_path / "worker.log"

@@ -27,6 +27,7 @@ def apply_config(state: State, version: int, body: bytes) -> list[Output]:
     _check_unchanged(state.bundle, bundle)
     state.bundle, state.config_version = bundle, version
     state.changes.config = True
+    state.index.clear()
     wanted: dict[str, list[Objective]] = {}
     for objective in sorted(bundle.objectives, key=lambda o: o.name):
         if partition_of(objective.service, bundle.partitions) == state.partition:

@@ -59,6 +59,7 @@ class Checkpoint:
 
 def checkpoint(state: State) -> Checkpoint:
     """Returns what changed since the last checkpoint and marks it as saved."""
+    state.index.hand_over_exemplars()
     changes, state.changes = state.changes, Changes()
     chunks: dict[bytes, bytes] = {}
     if changes.config:

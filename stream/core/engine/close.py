@@ -13,7 +13,9 @@ from stream.core.engine.slices import book_slices
 from stream.core.engine.state import State
 from stream.core.engine.windows import Closing, Reader, close_versions, close_windows, settle
 from stream.core.events import Output, SketchEvent, SliEvent, StatusEvent
-from stream.core.sketch import quantiles, wire
+from stream.core.exemplars import Exemplars
+from stream.core.sketch import quantiles as quantiles_of
+from stream.core.sketch import wire
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import window_lengths
 from stream.core.slo.sli import budget, sli
@@ -105,6 +107,7 @@ def _close(state: State, minute: int) -> list[Output]:
     settings = state.bundle.settings
     closed_ns = (minute + 1) * MINUTE_NS + settings.allowed_lateness_ns
     catching_up = state.clocks.now_ns - closed_ns > settings.catching_up_after_ns
+    state.index.hand_over_exemplars()
     book_slices(state, minute)
     objectives = [o for service in state.services.values() for o in service.objectives]
     closing = close_windows(state, minute, catching_up, objectives)
@@ -131,7 +134,7 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
     state.changes.closed_sketches.update((service.key, old) for old in closed)
     if service.objectives or len(service.first_seen) < len(service.versions):
         state.changes.heads.add(service.key)
-    deployed, durations = service.see_versions(minute), quantiles(digest)
+    deployed, durations = service.see_versions(minute), quantiles_of(digest)
     outputs: list[Output] = []
     for objective in service.objectives:
         own = service.states[objective.digest]
@@ -140,9 +143,9 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         if own.start_minute is None or minute < own.start_minute:
             continue
         reader = Reader(state, service, objective, closing)
-        event = _sli_event(state, reader)
+        event = _sli_event(state, reader, quantiles=durations, exemplars=exemplars)
         gap = _cohort_gap(state, service, event)
-        event = replace(event, quantiles=durations, exemplars=exemplars, cohort_gap=gap)
+        event = event if gap is None else replace(event, cohort_gap=gap)
         state.latest[objective.digest] = event
         outputs.append(event)
         outputs += advance_budget(state, reader, event)
@@ -154,7 +157,13 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
     return outputs
 
 
-def _sli_event(state: State, reader: Reader, revision: int = 0) -> SliEvent:
+def _sli_event(
+    state: State,
+    reader: Reader,
+    revision: int = 0,
+    quantiles: dict[str, float] | None = None,
+    exemplars: Exemplars | None = None,
+) -> SliEvent:
     """Durations and trace ids that came late are not kept, so a correction has neither quantiles nor exemplars."""
     objective, closing = reader.objective, reader.closing
     window_cell, coverage = reader.budget_window(), reader.coverage()
@@ -174,9 +183,10 @@ def _sli_event(state: State, reader: Reader, revision: int = 0) -> SliEvent:
             (length, reader.burn_rate(length))
             for length in window_lengths(objective.window_minutes, objective.alerting.rules)
         ),
-        quantiles=None,
+        quantiles=quantiles,
         catching_up=closing.catching_up,
         gap=closing.gap,
+        exemplars=exemplars,
     )
 
 
@@ -207,7 +217,7 @@ def _statuses(state: State) -> list[Output]:
             alerts = service.states[objective.digest].alerts
             outputs.append(
                 StatusEvent(
-                    sli=replace(event, context=state.context()),
+                    sli=event,
                     alerts=tuple(
                         (rule, alert.state, alert.began_minute or 0, alert.notified)
                         for rule in objective.alerting.rules

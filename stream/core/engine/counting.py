@@ -6,23 +6,19 @@ grows with its items, and the sums over them, are vector operations.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 
 import numpy as np
 
 from stream.core.columns import Array
 from stream.core.engine.admission import Admitted
-from stream.core.engine.services import ObjectiveState, Service
+from stream.core.engine.series_index import NONE, Layer
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.engine.tally import Predicate, Tally
-from stream.core.exemplars import Exemplars
 from stream.core.log import LogRecord
 from stream.core.slo.spec import SliSignal
 from stream.core.units import HOUR_MINUTES
-
-_UNWANTED, _NEW = -1, -2
-"""Marks of a pair whose service has no such objective, and of one whose series has no row in the cells yet."""
 
 
 def count(
@@ -42,163 +38,125 @@ def count(
         tally: Returns the sums of the items of some pairs (bool[pairs]) that a predicate selects. Called once per
             predicate, whatever the number of services.
     """
-    services, of_pair = _services(state, admitted)
-    additions = _Additions(state, services, of_pair)
-    for predicate, layers in _layers(state, record, admitted, services, signals).items():
-        rows = [layer.arrays() for layer in layers]
-        sums = tally(predicate, np.logical_or.reduce([of_version != _UNWANTED for of_version, _ in rows]))
-        for layer, (of_version, of_all) in zip(layers, rows, strict=True):
-            layer.show(sums.exemplars)
-            if len(sums.pair):
-                additions.take(layer, sums, of_version, of_all)
+    named = _named(state, admitted)
+    services = _note_minutes(state, record, admitted, named)
+    additions = _Additions(state, named)
+    for predicate, layers in _layers(state, services, signals).items():
+        objectives = [_objectives(state, record, layer, named) for layer in layers]
+        wanted = np.logical_or.reduce([objective != NONE for objective in objectives])
+        if not wanted.any():
+            continue
+        sums = tally(predicate, wanted)
+        for objective in objectives:
+            if sums.exemplars is not None:
+                state.index.show(objective[admitted.pair[sums.exemplars.row]], sums.exemplars)
+            additions.take(objective, sums)
     additions.add()
 
 
-@dataclass(slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class _Named:
-    """A service of the record, its pairs, and the newest minute among their items."""
+    """The pairs of a record. Shapes: both int64[pairs], their number and that of their service in the index.
 
-    service: Service
-    pairs: list[tuple[int, str]] = field(default_factory=list)
-    newest_minute: int = 0
-
-
-def _services(state: State, admitted: Admitted) -> tuple[list[_Named], Array]:
-    """Returns the services that have items, each with its pairs and their versions; and int64[pairs], which of them."""
-    newest = np.full(len(admitted.pairs), -1, np.int64)
-    np.maximum.at(newest, admitted.pair, admitted.minute)
-    named: dict[str, _Named] = {}
-    numbers: dict[str, int] = {}
-    of_pair = np.full(len(admitted.pairs), -1, np.int64).tolist()
-    for pair, ((key, version), minute) in enumerate(zip(admitted.pairs, newest.tolist(), strict=True)):
-        if minute < 0:
-            continue  # all of its items were refused
-        entry = named.get(key)
-        if entry is None:
-            entry = named[key] = _Named(service=state.services[key])
-            numbers[key] = len(numbers)
-        entry.pairs.append((pair, version))
-        entry.newest_minute = max(entry.newest_minute, minute)
-        of_pair[pair] = numbers[key]
-    return list(named.values()), np.array(of_pair, np.int64)
-
-
-class _Layer:
-    """One objective of each service among those that share a predicate: where their pairs are in the cells.
-
-    `of_version` and `of_all` are rows in the cells of versions and of all versions together, by pair.
+    A pair whose items were all refused has `NONE`.
     """
 
-    def __init__(self, pairs: int) -> None:
-        self.of_version = [_UNWANTED] * pairs
-        self.of_all = [_UNWANTED] * pairs
-        self.targets: list[tuple[Service, str, str, ObjectiveState] | None] = [None] * pairs
-        self._states: dict[str, ObjectiveState] = {}
-
-    def add(self, named: _Named, digest: str, state: ObjectiveState) -> None:
-        """Takes in an objective of a service that has none here yet."""
-        self._states[named.service.key] = state
-        for pair, version in named.pairs:
-            self.of_version[pair] = state.version_rows.get(version, _NEW)
-            self.of_all[pair] = state.row if state.row is not None else _NEW
-            self.targets[pair] = named.service, digest, version, state
-
-    def arrays(self) -> tuple[Array, Array]:
-        """Returns both as int64[pairs]."""
-        return np.array(self.of_version, np.int64), np.array(self.of_all, np.int64)
-
-    def show(self, exemplars: Mapping[str, Mapping[int, Exemplars]]) -> None:
-        """Hands each service's exemplars to its objective."""
-        for key, found in exemplars.items():
-            if key in self._states:
-                self._states[key].exemplars.add(found)
+    number: Array
+    service: Array
 
 
-def _layers(
-    state: State, record: LogRecord, admitted: Admitted, services: list[_Named], signals: frozenset[SliSignal]
-) -> dict[Predicate, list[_Layer]]:
-    """Returns the objectives to count for, by predicate: a service's second one with the same is in a second layer."""
-    layers: dict[Predicate, list[_Layer]] = {}
-    for named in services:
-        service = named.service
-        used: dict[Predicate, int] = {}
-        for objective, digest, predicate in service.targets():
-            objective_state = service.states[digest]
-            if record.config_version < objective_state.since:
-                # Decoded before the objective was known: its history begins after the last such minute.
-                start_minute = max(objective_state.start_minute or 0, named.newest_minute + 1)
-                objective_state.start_minute = start_minute
-            elif objective.signal in signals:
-                level = used[predicate] = used.get(predicate, -1) + 1
-                listed = layers.setdefault(predicate, [])
-                if level == len(listed):
-                    listed.append(_Layer(len(admitted.pairs)))
-                listed[level].add(named, digest, objective_state)
-        service.newest_minute = max(named.newest_minute, service.newest_minute or named.newest_minute)
+def _named(state: State, admitted: Admitted) -> _Named:
+    present = np.bincount(admitted.pair, minlength=len(admitted.pairs)) > 0
+    if present.all():
+        number = state.index.find(admitted.pairs, state.services)
+        return _Named(number=number, service=state.index.service_of(number))
+    pairs = [admitted.pairs[at] for at in np.flatnonzero(present).tolist()]
+    found = state.index.find(pairs, state.services)
+    number, service = np.full((2, len(present)), NONE)
+    number[present], service[present] = found, state.index.service_of(found)
+    return _Named(number=number, service=service)
+
+
+def _note_minutes(state: State, record: LogRecord, admitted: Admitted, named: _Named) -> list[int]:
+    """Notes the newest minute of each service that has items. Returns the numbers of these services."""
+    newest = np.full(len(state.index.services), -1, np.int64)
+    np.maximum.at(newest, named.service[admitted.pair], admitted.minute)
+    numbers: list[int] = np.flatnonzero(newest >= 0).tolist()
+    for number, minute in zip(numbers, newest[numbers].tolist(), strict=True):
+        service = state.index.services[number]
+        if record.config_version < state.index.since:
+            for objective_state in service.states.values():
+                if record.config_version < objective_state.since:
+                    # Decoded before the objective was known: its history begins after the last such minute.
+                    objective_state.start_minute = max(objective_state.start_minute or 0, minute + 1)
+        service.newest_minute = max(minute, service.newest_minute or minute)
         state.changes.heads.add(service.key)
+    return numbers
+
+
+def _layers(state: State, services: list[int], signals: frozenset[SliSignal]) -> dict[Predicate, list[Layer]]:
+    """Returns the objectives to count for, by predicate: a service's second one with the same is in a second layer."""
+    layers: dict[Predicate, list[Layer]] = {}
+    for layer in state.index.layers_of(services):
+        if layer.predicate.signal in signals:
+            layers.setdefault(layer.predicate, []).append(layer)
     return layers
+
+
+def _objectives(state: State, record: LogRecord, layer: Layer, named: _Named) -> Array:
+    """Returns int64[pairs]: the number of the objective of a layer that each pair counts for, or `NONE`."""
+    objectives = state.index.objectives(layer, named.service)
+    objectives[named.service == NONE] = NONE
+    if record.config_version < state.index.since:
+        since = [-1 if at == NONE else state.index.targets[at].state.since for at in objectives.tolist()]
+        objectives[np.array(since) > record.config_version] = NONE
+    return objectives
 
 
 class _Additions:
     """What a record adds to the cells of all its services, so that each ring is written once per record."""
 
-    def __init__(self, state: State, services: list[_Named], of_pair: Array) -> None:
+    def __init__(self, state: State, named: _Named) -> None:
         self._state = state
-        self._services = services
-        self._of_pair = of_pair
+        self._named = named
         self._rows: dict[str, list[Array]] = {SERIES: [], VERSIONS: []}
         self._minutes: list[Array] = []
         self._values: list[Array] = []
         self._hours: list[Array] = []
 
-    def take(self, layer: _Layer, sums: Tally, of_version: Array, of_all: Array) -> None:
-        """Takes in the sums of a predicate for the objectives of a layer."""
-        rows = of_version[sums.pair]
-        wanted = rows != _UNWANTED
-        pair, minute, values = sums.pair, sums.minute, sums.values
+    def take(self, objectives: Array, sums: Tally) -> None:
+        """Takes in the sums of a predicate for the objectives int64[pairs] of a layer."""
+        pair, minute, values, objective = sums.pair, sums.minute, sums.values, objectives[sums.pair]
+        wanted = objective != NONE
         if not wanted.all():
-            pair, minute, values, rows = pair[wanted], minute[wanted], values[:, wanted], rows[wanted]
-        every = of_all[pair]
-        for at in np.flatnonzero((rows == _NEW) | (every == _NEW)).tolist():
-            rows[at], every[at] = self._new_rows(layer, int(pair[at]))
-        self._rows[VERSIONS].append(rows)
-        self._rows[SERIES].append(every)
+            pair, minute, values, objective = pair[wanted], minute[wanted], values[:, wanted], objective[wanted]
+        if not len(pair):
+            return
+        of_version, of_all = self._state.index.rows(self._named.number[pair], objective)
+        self._rows[VERSIONS].append(of_version)
+        self._rows[SERIES].append(of_all)
         self._minutes.append(minute)
         self._values.append(values)
-        self._hours.append(self._of_pair[pair] << 32 | minute // HOUR_MINUTES)
-        self._note_revisions(layer, pair, minute)
+        self._hours.append(self._named.service[pair] << 32 | minute // HOUR_MINUTES)
+        self._note_revisions(objective, minute)
 
-    def _new_rows(self, layer: _Layer, pair: int) -> tuple[int, int]:
-        """Returns the rows of a pair's series, made where they are new."""
-        target = layer.targets[pair]
-        assert target is not None
-        service, digest, version, objective_state = target
-        row = self._state.cells[VERSIONS].series((service.key, digest, version))
-        every = self._state.cells[SERIES].series((service.key, digest, ""))
-        objective_state.version_rows[version], objective_state.row = row, every
-        return row, every
-
-    def _note_revisions(self, layer: _Layer, pair: Array, minute: Array) -> None:
+    def _note_revisions(self, objectives: Array, minute: Array) -> None:
         """What comes to a minute that is closed corrects what was published of it, once the next minute closes."""
         next_minute = self._state.next_minute
         if next_minute is None:
             return
         late = np.flatnonzero(minute < next_minute)
-        for one, at in zip(pair[late].tolist(), minute[late].tolist(), strict=True):
-            target = layer.targets[one]
-            assert target is not None
-            start = target[3].start_minute
-            if start is not None and start <= at:
-                target[3].revised.add(at)
+        for number, at in zip(objectives[late].tolist(), minute[late].tolist(), strict=True):
+            own = self._state.index.targets[number].state
+            if own.start_minute is not None and own.start_minute <= at:
+                own.revised.add(at)
 
     def add(self) -> None:
         """Adds everything to the cells, of each version and of all together, and marks the hours that changed."""
         if not self._minutes:
             return
         minutes, values = np.concatenate(self._minutes), np.concatenate(self._values, axis=1)
-        if not len(minutes):
-            return
         for store, rows in self._rows.items():
             self._state.cells[store].add(np.concatenate(rows), minutes, values)
         for code in np.unique(np.concatenate(self._hours)).tolist():
-            self._state.changes.hours.add((self._services[code >> 32].service.key, code & 0xFFFFFFFF))
+            self._state.changes.hours.add((self._state.index.services[code >> 32].key, code & 0xFFFFFFFF))

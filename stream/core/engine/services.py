@@ -34,8 +34,6 @@ class ObjectiveState:
         adjustments: The budget adjustments for it; they travel with the configuration.
         excluded: Minutes [start, end) that they leave out, merged.
         entered: Which of them are in the ledger: name, first minute, end.
-        row: Where its series is in the cells, once known; no part of a checkpoint.
-        version_rows: Where the series of its versions are, likewise.
     """
 
     since: int
@@ -51,8 +49,6 @@ class ObjectiveState:
     adjustments: tuple[Adjustment, ...] = ()
     excluded: tuple[tuple[int, int], ...] = ()
     entered: set[tuple[str, int, int]] = field(default_factory=set)
-    row: int | None = None
-    version_rows: dict[str, int] = field(default_factory=dict)
 
     def covered_minutes(self, end_minute: int, length_minutes: int) -> tuple[int, int]:
         """Returns the minutes [first, last) of a window that lie in this objective's history."""

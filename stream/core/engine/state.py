@@ -8,6 +8,7 @@ from stream.core.cells import SERIES_RINGS, VERSION_RINGS, Cells, Span
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.duplicates import Duplicates
 from stream.core.engine.ledger import Ledger
+from stream.core.engine.series_index import SeriesIndex
 from stream.core.engine.services import Service
 from stream.core.events import Context, SliEvent
 from stream.core.slo.spec import Bundle
@@ -84,6 +85,7 @@ class State:
             SERIES: Cells(SERIES_RINGS),
             VERSIONS: Cells(VERSION_RINGS),
         }
+        self.index = SeriesIndex(self.cells[SERIES], self.cells[VERSIONS])  # not part of a checkpoint
         self.streams = MetricStreams()
         self.duplicates = Duplicates()
         self.latest: dict[str, SliEvent] = {}  # by objective digest; for display, not part of a checkpoint

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from stream.core.cells import COLUMNS, Column, squared_weight
 from stream.core.columns import Array, Kind, RowFlag, Rows, Signal
-from stream.core.exemplars import Exemplars, exemplars_of
+from stream.core.exemplars import Found, exemplars_of
 from stream.core.slo.selection import having, having_any, within_threshold
 from stream.core.slo.spec import Objective, RawRatio, SliSignal, Threshold, Wanted
 
@@ -73,13 +73,13 @@ class Tally:
 
     Shapes: `pair` int64[n], `minute` int64[n], `values` int64[COLUMNS, n].
 
-    `exemplars` are those of the same rows, by service and minute.
+    `exemplars` are those of the same rows; None where no row may be one.
     """
 
     pair: Array
     minute: Array
     values: Array
-    exemplars: Mapping[str, Mapping[int, Exemplars]] = field(default_factory=dict)
+    exemplars: Found | None = None
 
 
 def tally(
@@ -108,8 +108,11 @@ def tally(
     sums = grouped(pair[chosen], minute[chosen], values)
     if traced is None:
         return sums
-    shown = traced[chosen] & ~excluded
-    return replace(sums, exemplars=exemplars_of(rows, chosen[shown], minute[chosen[shown]], bad[shown]))
+    shown = np.flatnonzero(traced[chosen] & ~excluded)
+    if not len(shown):
+        return sums
+    index = chosen[shown]
+    return replace(sums, exemplars=exemplars_of(rows, index, minute[index], bad[shown]))
 
 
 def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:

@@ -246,7 +246,10 @@ def settle(state: State, service: Service, objective: Objective, minute: int) ->
         first = own.start_minute if period is None else period.start_minute
     while first < end:
         period = calendar.period_at(first)
-        last = end if period is None else min(end, period.end_minute)
+        if period is not None:
+            last = min(end, period.end_minute)
+        else:  # before the first period, or after the last
+            last = min(end, calendar.boundaries[0]) if first < calendar.boundaries[0] else end
         if period is not None and own.settled_period != period.start_minute:
             own.settled_period, own.settled = period.start_minute, list(_NOTHING)
         if period is not None and reader_row is not None:

@@ -1,4 +1,4 @@
-"""Prints the SHA-256 of what a log puts out in which every way to keep a budget is used; run under several hash seeds."""
+"""Prints the SHA-256 of the outputs of a log with every way to keep a budget; run under several hash seeds."""
 
 import hashlib
 from dataclasses import replace

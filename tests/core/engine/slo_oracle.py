@@ -22,7 +22,6 @@ from stream.core.units import MINUTE_NS, WEIGHT_ONE, minute_of
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle
 
 T0 = minute_of(T0_NS)
-LENGTHS = (60, 30, 7, 5)
 RULES = tuple(
     BurnRule(name=f"{long}", severity=Severity.PAGE, long_minutes=long, short_minutes=short, fixed_factor=Fraction(3))
     for long, short in ((60, 5), (30, 7))
@@ -221,7 +220,9 @@ class Expected:
         return bad / total / (1 - Fraction(self.objective.target)) if total else None
 
 
-def fold(log: Sequence[tuple[int, bytes]], restored_after: int | None = None) -> tuple[list[Output], list[bytes | None]]:
+def fold(
+    log: Sequence[tuple[int, bytes]], restored_after: int | None = None
+) -> tuple[list[Output], list[bytes | None]]:
     """Returns the outputs of a log, and all but one part of them as bytes. The engine is restored after one record."""
     engine, topic = Engine(0), dict[bytes, bytes | None]()
     outputs: list[Output] = []
@@ -254,9 +255,9 @@ def check(event: SliEvent, expected: Expected) -> None:
     assert_close(event.budget.consumed_ratio, budget.consumed_ratio)
     assert_close(event.budget.remaining_min_ratio, budget.remaining_min_ratio)
     assert_close(event.budget.remaining_max_ratio, budget.remaining_max_ratio)
-    lengths = {length for rule in RULES for length in (rule.long_minutes, rule.short_minutes)}
-    fitting = {length for rule in RULES if rule.long_minutes <= expected.objective.window_minutes for length in lengths}
-    assert {length for length, _ in event.burn_rates} <= fitting
+    fitting = [rule for rule in event.objective.alerting.rules if rule.long_minutes <= event.objective.window_minutes]
+    lengths = {length for rule in fitting for length in (rule.long_minutes, rule.short_minutes)}
+    assert {length for length, _ in event.burn_rates} == lengths
     for length, rate in event.burn_rates:
         assert_close(rate, expected.burn_rate(minute, length, record))
 
@@ -265,7 +266,7 @@ def assert_close(found: float | None, wanted: float | Fraction | None) -> None:
     """Asserts that a figure for readers is the exact one, rounded; a ratio slice is rounded to 2^-30 against us."""
     assert (found is None) == (wanted is None)
     if found is not None and wanted is not None:
-        assert abs(found - wanted) <= 1e-6 * max(1, abs(wanted)), (found, wanted)
+        assert abs(found - float(wanted)) <= 1e-6 * max(1.0, abs(float(wanted))), (found, wanted)
 
 
 def check_story(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -17,7 +17,7 @@ from stream.core.columns import RowFlag, Rows, Signal
 from stream.core.engine import Engine
 from stream.core.engine.tally import Predicate, tally
 from stream.core.events import Output, SliEvent
-from stream.core.exemplars import OPEN_MINUTES_MAX, Exemplars, is_traced, thinned
+from stream.core.exemplars import OPEN_MINUTES_MAX, Candidates, Exemplars, OpenExemplars, is_traced, thinned
 from stream.core.log import decode_record, encode_record
 from stream.core.rendering import render
 from stream.core.slo.spec import Objective, SliSignal
@@ -175,9 +175,14 @@ def test_thinning_keeps_what_an_objective_tells_from_a_longer_and_newer_row(diff
         services=("",),
     )
 
-    def told(one: Rows) -> Mapping[int, Exemplars]:
+    def told(one: Rows) -> dict[int, Exemplars]:
         predicate, wanted = Predicate.of(objective(**settings)), np.array([True, False])
-        return tally(one, pairs, np.zeros(2, "int64"), wanted, predicate, is_traced(one)).exemplars[""]
+        found = tally(one, pairs, np.zeros(2, "int64"), wanted, predicate, is_traced(one)).exemplars
+        assert found is not None
+        candidates, own = Candidates(), OpenExemplars()
+        candidates.add(np.zeros(len(found.row), "int64"), found)
+        candidates.hand_over([own])
+        return own.held
 
     assert told(rows)[0].worst.trace_lo == 7
     assert told(thinned(rows)) == told(rows)
@@ -243,6 +248,7 @@ def test_what_is_held_is_bounded_while_no_minute_closes():
         writer.record(found[first : first + 41], now_ns=T0_NS + minutes * MINUTE_NS)
 
     engine, _ = run(writer.log)
+    engine.checkpoint()
 
     held = engine.services[SERVICE].states[AVAILABILITY.digest].exemplars.held
     newest = T0_NS // MINUTE_NS + minutes

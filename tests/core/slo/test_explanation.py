@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from fractions import Fraction
+from typing import Any
 
 import pytest
 
@@ -116,7 +117,13 @@ def test_events_of_which_a_histogram_does_not_tell_are_said_to_be_unsure():
 @pytest.mark.parametrize("rule", DEFAULT_RULES, ids=lambda rule: rule.name)
 def test_without_data_no_sentence_has_a_number_that_is_none(rule, state):
     empty = sli([0] * COLUMNS)
-    figures = {"long_burn_rate": None, "short_burn_rate": None, "long_sli": empty, "short_sli": empty, "left": NOTHING}
+    figures: dict[str, Any] = {
+        "long_burn_rate": None,
+        "short_burn_rate": None,
+        "long_sli": empty,
+        "short_sli": empty,
+        "left": NOTHING,
+    }
     text = said(state, rule, **figures)
     assert "None" not in text
     assert "nan" not in text
