@@ -142,6 +142,8 @@ class _Run:
                     await self.fleet.ready(self.fleet.workers)
                     await self.feed_in_the_storm()
                     self.rest_s = await self.rest()
+                    # One that has only just started again has no handler yet for the signal that ends it in order.
+                    await self.fleet.ready([worker for worker in self.fleet.workers if worker.wanted])
                 stopped = await self.stop()
                 await self.outputs.catch_up()
             engines = await restored_engines(self.chunks, self.state, PARTITIONS)
