@@ -41,17 +41,22 @@ _MILLISECOND_NS = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rendered:
-    """A record for an output topic. `topic` is the suffix after the pipeline's prefix; `value` None takes back what
-    stands under the key of a compacted one."""
+    """A record for an output topic.
+
+    Args:
+        topic: The suffix after the pipeline's prefix.
+        key: Of the record.
+        value: The event; empty: what stands under the key of a compacted topic is taken back.
+    """
 
     topic: str
     key: bytes
-    value: bytes | None
+    value: bytes
 
     @property
     def id(self) -> str:
         """The id of the event; of what is taken back, the key."""
-        return self.key.decode() if self.value is None else str(orjson.loads(self.value)["id"])
+        return str(orjson.loads(self.value)["id"]) if self.value else self.key.decode()
 
 
 def certificate_id(service: str, version: str, policy: str, began_minute: int) -> str:
@@ -71,7 +76,7 @@ def render(output: Output) -> Rendered:
         case StatusEvent():
             return _status(output)
         case StatusGone():
-            return Rendered(topic="status", key=_status_key(output.objective).encode(), value=None)
+            return Rendered(topic="status", key=_status_key(output.objective).encode(), value=b"")
         case CertificateEvent():
             return _certificate(output)
         case SketchEvent():

@@ -150,7 +150,7 @@ class Comparison:
         self._offset = offset
         by_topic: dict[str, list[bytes]] = defaultdict(list)
         for rendered in folded:
-            if rendered.value is not None:  # what was taken back of a compacted topic is no event
+            if rendered.value:  # what was taken back of a compacted topic is no event
                 by_topic[rendered.topic].append(rendered.value)
         for topic in sorted({*by_topic, *live}):
             self._compare(topic, offset, by_topic.get(topic, []), live.get(topic, []))

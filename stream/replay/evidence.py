@@ -313,7 +313,7 @@ def folded(event: Published, engine: Engine, outputs: Sequence[Rendered]) -> Fol
         replayed=sum(account.replayed for account in accounts),
     )
     for output in outputs:
-        if output.topic == event.topic and output.value is not None and output.id == event.event["id"]:
+        if output.topic == event.topic and output.value and output.id == event.event["id"]:
             done.is_there = True
             done.differences = field_differences(event.value, output.value)
     objective = _with_digest(engine.bundle, str(event.data.get("objective_digest")))

@@ -46,7 +46,7 @@ class Evidence:
     restored: list[Engine] = field(default_factory=list)
     snapshots: list[dict[bytes, bytes]] = field(default_factory=list)
     refolded: list[Engine] = field(default_factory=list)
-    refolded_outputs: dict[Place, list[bytes | None]] = field(default_factory=dict)
+    refolded_outputs: dict[Place, list[bytes]] = field(default_factory=dict)
     frontier_errors: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -67,7 +67,8 @@ class Evidence:
             covered = {name: account.next_offset for name, account in engine.ledger.sources.items()}
             for output in engine.apply(entry.offset, entry.time_ns, entry.value):
                 rendered = render(output)
-                self.refolded_outputs.setdefault((rendered.topic, number), []).append(rendered.value)
+                if rendered.value:
+                    self.refolded_outputs.setdefault((rendered.topic, number), []).append(rendered.value)
             if frontier_ns is not None:
                 self._check_frontier(engine, frontier_ns, covered, times)
         engine.checkpoint()

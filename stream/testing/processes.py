@@ -417,7 +417,7 @@ class StateProcess:
         ]
         for output in outputs:
             rendered = render(output)
-            records.append(((rendered.topic, number), rendered.key, rendered.value))
+            records.append(((rendered.topic, number), rendered.key, rendered.value or None))
         manifest = ((STATE, number), *state.manifest)
         in_one = self._world.mutation is not Mutation.MANIFEST_FIRST
         self.delicate = True

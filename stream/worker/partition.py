@@ -180,7 +180,7 @@ class OwnedPartition:
         return OutputRecord(
             topic=self._options.prefix + rendered.topic,
             key=rendered.key,
-            value=rendered.value,
+            value=rendered.value or None,
             partition=self.number,  # our topics have as many partitions as the log: a service's events stay in order
             headers=HEADERS,
         )

@@ -11,7 +11,6 @@ import numpy as np
 
 from stream.core.cells import SERIES_RINGS, VERSION_RINGS, Cells, Column
 from stream.core.columns import Array
-from stream.core.slo.burn_rates import burn_rates
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 from tests.bench.turns import medians_s
 
@@ -72,7 +71,9 @@ def memory(columns: Sequence[int]) -> list[Memory]:
 
 
 def _rates(sums: Array) -> Array:
-    return burn_rates(sums, np.full(sums.shape[1], _BAD_RATIO_MAX))
+    """Returns the burn rates of all pairs; NaN without data."""
+    with np.errstate(invalid="ignore"):
+        return np.asarray(sums[Column.WEIGHT_BAD] / sums[Column.WEIGHT] / _BAD_RATIO_MAX)
 
 
 def _summed(cells: Cells[int], end: int, length: int) -> Array:

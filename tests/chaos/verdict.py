@@ -235,7 +235,7 @@ class Log:
             assert record.value is not None
             for output in engine.apply(record.offset, record.timestamp * 1_000_000, record.value):
                 rendered = render(output)
-                assert rendered.value is not None, "no objective is withdrawn"
+                assert rendered.value, "no objective is withdrawn"
                 outputs.seen[rendered.topic, partition].append((rendered.id, rendered.value))
         engine.checkpoint()  # a snapshot is that of a saved state
         return engine

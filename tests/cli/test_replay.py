@@ -35,7 +35,7 @@ def published() -> tuple[tuple[int, tuple[Rendered, ...]], ...]:
     """Returns what each record of a log that tells of everything puts out, with its offset."""
     engine = Engine(0)
     return tuple(
-        (offset, tuple(o for output in engine.apply(offset, time_ns, value) if (o := render(output)).value is not None))
+        (offset, tuple(o for output in engine.apply(offset, time_ns, value) if (o := render(output)).value))
         for offset, (time_ns, value) in enumerate(rich_log())
     )
 

@@ -18,7 +18,7 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 @lru_cache
 def events() -> tuple[Rendered, ...]:
-    return tuple(one for output in run(rich_log())[1] if (one := render(output)).value is not None)
+    return tuple(one for output in run(rich_log())[1] if (one := render(output)).value)
 
 
 def shown(topic: str) -> list[str]:

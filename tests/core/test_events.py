@@ -40,7 +40,7 @@ def rendered() -> tuple[tuple[Rendered, dict], ...]:
         raise AssertionError(f"{name} is no JSON")
 
     made = [render(output) for output in outputs()]
-    return tuple((one, json.loads(one.value or b"", parse_constant=refuse)) for one in made)
+    return tuple((one, json.loads(one.value, parse_constant=refuse)) for one in made)
 
 
 def name_of(event: dict) -> str:
@@ -81,11 +81,11 @@ def test_ids_are_unique_within_a_run_and_the_same_in_another():
     assert len(ids) == len(set(ids))
     again = Engine(0)
     second = [render(output) for offset, (t, v) in enumerate(rich_log()) for output in again.apply(offset, t, v)]
-    assert [one for one in second if one.value is not None] == [one for one, _ in rendered()]
+    assert [one for one in second if one.value] == [one for one, _ in rendered()]
 
 
 def test_what_is_no_longer_configured_is_taken_back_under_its_key():
-    taken_back = {one.key for one in map(render, run(rich_log())[1]) if one.value is None}
+    taken_back = {one.key for one in map(render, run(rich_log())[1]) if not one.value}
     told = {one.key for one, event in rendered() if name_of(event) == "status"}
     assert taken_back
     assert taken_back <= told

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from stream.core.certificate.lifecycle import CertificateState, Reason
 from stream.core.events import AlertEvent, CertificateEvent, Output
-from stream.core.slo.alerts import AlertState, Severity
+from stream.core.slo.alerts import AlertState
+from stream.core.slo.burn_rate import Severity
 from stream.core.units import MINUTE_NS
 from stream.demo import story
 from stream.demo.workload import Topics, Workload

@@ -232,8 +232,8 @@ def test_what_a_real_fold_writes_is_followed_through_firing_and_resolved():
     records = [record for record in rendered() if record.topic in ("status", "burn-rate")]
     for n, record in enumerate(records):
         if record.topic == "status":
-            board.take_status(record.key, record.value, n * SECOND_NS)
-        elif record.value is not None:
+            board.take_status(record.key, record.value or None, n * SECOND_NS)
+        else:
             board.take_burn_rate(record.value, n * SECOND_NS)
         for alert in board.alerts(n * SECOND_NS):
             if not seen or alert != seen[-1]:

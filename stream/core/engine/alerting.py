@@ -92,7 +92,7 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
         return state.clocks.gap_minutes(first, last) > 0
     if rule.kind is RuleKind.NO_DATA:
         rows = [row for row in {reader.row, reader.events_row} if row is not None]
-        if not rows or reader.observed(rule.long_minutes) < rule.long_minutes:
+        if not own.has_data or reader.observed(rule.long_minutes) < rule.long_minutes:
             return None
         weights = closing.weights(rule.long_minutes)[0]
         return all(weights[row] == 0 for row in rows)

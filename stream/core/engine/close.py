@@ -143,6 +143,7 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         if own.start_minute is None or minute < own.start_minute:
             continue
         reader = Reader(state, service, objective, closing)
+        own.has_data |= reader.events_row is not None
         event = _sli_event(state, reader, quantiles=durations, exemplars=exemplars)
         gap = _cohort_gap(state, service, event)
         event = event if gap is None else replace(event, cohort_gap=gap)

@@ -24,6 +24,7 @@ class ObjectiveState:
     Args:
         since: Only rows decoded at or above this configuration version count.
         start_minute: First minute that was counted whole; None until the frontier is known.
+        has_data: Something was counted once, also where the cells have forgotten it.
         alerts: Where each rule stands that ever left the inactive state, by the rule's name.
         revisions: Revision of a closed minute that late rows have corrected.
         revised: Closed minutes whose correction is not yet published.
@@ -38,6 +39,7 @@ class ObjectiveState:
 
     since: int
     start_minute: int | None = None
+    has_data: bool = False
     alerts: dict[str, Alert] = field(default_factory=dict)
     revisions: dict[int, int] = field(default_factory=dict)
     revised: set[int] = field(default_factory=set)
@@ -72,6 +74,7 @@ class ObjectiveState:
         return {
             "since": self.since,
             "start_minute": self.start_minute,
+            "has_data": self.has_data,
             "alerts": {name: alert.dump() for name, alert in sorted(self.alerts.items())},
             "revisions": sorted(self.revisions.items()),
             "revised": sorted(self.revised),
@@ -88,6 +91,7 @@ class ObjectiveState:
         return cls(
             since=body["since"],
             start_minute=body["start_minute"],
+            has_data=body.get("has_data", False),
             alerts={name: Alert.load(alert) for name, alert in body["alerts"].items()},
             revisions=dict(body["revisions"]),
             revised=set(body["revised"]),

@@ -12,7 +12,7 @@ if __name__ == "__main__":
     for offset, (time_ns, value) in enumerate(rich_log()):
         for output in engine.apply(offset, time_ns, value):
             rendered = render(output)
-            seen.update(rendered.topic.encode() + b"\0" + rendered.key + b"\0" + (rendered.value or b"") + b"\0")
+            seen.update(rendered.topic.encode() + b"\0" + rendered.key + b"\0" + rendered.value + b"\0")
     engine.checkpoint()
     state = hashlib.sha256(repr(sorted(engine.snapshot().items())).encode())
     print(seen.hexdigest(), state.hexdigest())

@@ -244,9 +244,9 @@ def check(event: SliEvent, expected: Expected) -> None:
     """Asserts that every figure of an event is the expected one."""
     minute, record = event.minute - T0, event.context.offset
     first, complete = expected.window(minute)
-    assert (event.start_minute - T0, event.end_minute - T0) == (first, complete)
+    assert [event.start_minute - T0, event.end_minute - T0] == [first, complete]
     total, bad = expected.events(minute, minute + 1, record)
-    assert (event.minute_sli.total, event.minute_sli.good) == (total, total - bad)
+    assert (Fraction(event.minute_sli.total), Fraction(event.minute_sli.good)) == (total, total - bad)
     total, bad = expected.counted(first, minute + 1, record)
     assert event.window_sli.total == total
     assert_close(event.window_sli.ratio, None if not total else (total - bad) / total)
