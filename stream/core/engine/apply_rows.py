@@ -30,7 +30,7 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetit
     verdicts = judge(state, record, items, repetitions)
     admitted = admit(state, items, verdicts)
     if len(admitted):
-        chosen = rows.take(admitted.index)
+        chosen = rows.take(admitted.index) if len(admitted) < len(rows) else rows
         traced = _may_be_exemplars(state, chosen, admitted)
 
         def tally_rows(predicate: Predicate, wanted: Array) -> Tally:
@@ -63,14 +63,12 @@ def _add_sketches(state: State, rows: Rows, admitted: Admitted) -> None:
         return
     first = int(minute[index].min())
     span = int(minute[index].max()) - first + 1
-    numbers: dict[str, int] = {}
-    service_of = np.array([numbers.setdefault(key, len(numbers)) for key, _ in admitted.pairs], np.int64)
-    services = list(numbers)
-    group = service_of[admitted.pair[index]] * span + (minute[index] - first)
+    group = rows.service[index].astype(np.int64) * span + (minute[index] - first)
     order = np.argsort(group, kind="stable")
     codes, starts = np.unique(group[order], return_index=True)
     durations_s = rows.duration_ns[index[order]] / SECOND_NS
-    for code, durations in zip(codes.tolist(), np.split(durations_s, starts[1:]), strict=True):
-        service = state.services[services[code // span]]
-        service.sketches.add(code % span + first, durations)
+    bounds = [*starts.tolist(), len(index)]
+    for code, start, end in zip(codes.tolist(), bounds[:-1], bounds[1:], strict=True):
+        service = state.services[rows.services[code // span]]
+        service.sketches.add(code % span + first, durations_s[start:end])
         state.changes.sketches.add((service.key, code % span + first))
