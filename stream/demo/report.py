@@ -15,7 +15,7 @@ from rich.text import Text
 from stream.demo import story
 from stream.demo.reader import OUTPUTS, Accounts
 from stream.demo.tally import Tally, TopicTally
-from stream.demo.view import View
+from stream.demo.view import View, left, percent
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +138,7 @@ def print_report(console: Console, result: Result) -> None:
     repeated = f"; {view.repeated} ids came again" if view.repeated else "; every id once"
     killed = f" Workers killed (kill -9) meanwhile: {result.kills}." if result.kills else ""
     console.print()
-    for part in (_topics_table(result), _notes(result), _objectives_table(result)):
+    for part in (_topics_table(result), _notes(result), _objectives_table(result), _budgets_table(view)):
         console.print(part, soft_wrap=isinstance(part, Text))
         console.print()
     console.print(Text(f"{verdict}.{killed}", style="bold green" if result.is_equal else "bold red"), soft_wrap=True)
@@ -178,6 +178,16 @@ def _objectives_table(result: Result) -> Table:
             counted = result.requests.get(indicator.objective, (0, 0))
             figures = (f"{figure:,}" for figure in (*made, *counted))
             table.add_row(indicator.objective, service.carrier.value, *figures, _mark(made == counted))
+    return table
+
+
+def _budgets_table(view: View) -> Table:
+    """Returns where each budget stands; a forecast is made at each full hour of event time."""
+    table = _table("error budgets", ("window", "left", "burn 1h", "gone, as of the last full hour"))
+    for o in sorted(view.objectives.values(), key=lambda o: (o.service, o.objective)):
+        burn = o.burn_rates.get("1h")
+        figures = (percent(o.window_ratio), left(o.budget_left), "-" if burn is None else f"{burn:.1f}")
+        table.add_row(o.objective, *figures, o.forecast or "no full hour yet", "")
     return table
 
 

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from stream.demo.view import CertificateView, ObjectiveView, View, short, span
+from stream.demo.view import CertificateView, ObjectiveView, View, left, percent, short, span
 
 PROGRESS_EVERY_S = 5.0
 REFRESHES_PER_S = 4
@@ -156,8 +156,8 @@ def _objectives(objectives: Sequence[ObjectiveView]) -> Table:
     for o in objectives:
         burn = [_number(o.burn_rates.get(length)) for length in ("5m", "1h")]
         alert = Text(", ".join(sorted({s.upper() for s in o.firing.values()})), style="bold red")
-        ratios = (_percent(o.minute_ratio), _percent(o.window_ratio))
-        table.add_row(o.objective, o.target, *ratios, _budget(o.budget_left), o.forecast or "-", *burn, alert)
+        ratios = (percent(o.minute_ratio), percent(o.window_ratio))
+        table.add_row(o.objective, o.target, *ratios, left(o.budget_left), o.forecast or "-", *burn, alert)
     return table
 
 
@@ -190,17 +190,5 @@ def _bar(ratio: float, width: int = 24) -> str:
     return "█" * full + "░" * (width - full)
 
 
-def _percent(ratio: float | None) -> str:
-    return "no data" if ratio is None else f"{ratio:.3%}"
-
-
 def _number(rate: float | None) -> str:
     return "-" if rate is None else f"{rate:.1f}"
-
-
-def _budget(left: tuple[float | None, float | None]) -> str:
-    """The lower bound says nothing until most of the window is covered: here the upper one will do."""
-    low, high = left
-    if low is None or high is None:
-        return "-"
-    return f"{high:.1%}" if low == high else f"≤ {high:.1%}"

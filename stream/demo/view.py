@@ -175,3 +175,17 @@ def span(minutes: int) -> str:
         if minutes >= 2 * size:
             return f"{minutes / size:.0f} {unit}"
     return f"{minutes} min"
+
+
+def percent(ratio: float | None) -> str:
+    """Returns a ratio as it is shown; no data is said so."""
+    return "no data" if ratio is None else f"{ratio:.3%}"
+
+
+def left(bounds: tuple[float | None, float | None]) -> str:
+    """Returns what is left of a budget. The lower bound says nothing until most of the window is covered: here the
+    upper one will do."""
+    low, high = bounds
+    if low is None or high is None:
+        return "-"
+    return f"{high:.1%}" if low == high else f"≤ {high:.1%}"
