@@ -132,7 +132,7 @@ class BudgetEvent:
         coverage: The share of the window that was observed.
         start_minute: First minute of the window.
         end_minute: The minute at which it is complete.
-        forecast: When the budget will be used up; None without data, and beside an entry.
+        forecast: When the budget will be used up; None without data, and beside a deploy or an adjustment.
     """
 
     context: Context

@@ -182,12 +182,12 @@ def _objectives_table(result: Result) -> Table:
 
 
 def _budgets_table(view: View) -> Table:
-    """Returns where each budget stands; a forecast is made at each full hour of event time."""
-    table = _table("error budgets", ("window", "left", "burn 1h", "gone, as of the last full hour"))
+    """Returns where each budget stands; forecasts are made at full hours of event time and beside incidents."""
+    table = _table("error budgets", ("window", "left", "burn 1h", "gone"))
     for o in sorted(view.objectives.values(), key=lambda o: (o.service, o.objective)):
         burn = o.burn_rates.get("1h")
         figures = (percent(o.window_ratio), left(o.budget_left), "-" if burn is None else f"{burn:.1f}")
-        table.add_row(o.objective, *figures, o.forecast or "no full hour yet", "")
+        table.add_row(o.objective, *figures, o.forecast or "-", "")
     return table
 
 

@@ -1,31 +1,32 @@
-"""The budget of an objective at a closed minute: entries of its ledger, and every hour where it stands and will be."""
+"""The budget of an objective at a closed minute: entries of its ledger, and where it stands and will be."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 
-import numpy as np
-
 from stream.core.cells import Column
-from stream.core.engine.state import SERIES, State
+from stream.core.engine.forecasting import forecast_of
+from stream.core.engine.state import State
 from stream.core.engine.windows import Reader
 from stream.core.events import BudgetEvent, Output, SliEvent
 from stream.core.slo.budget_ledger import QUIET_MINUTES, Entry, EntryKind
-from stream.core.slo.sli import SQUARE_ONE
-from stream.core.statistics.forecast import Forecast, History, Period, forecast
-from stream.core.units import HOUR_MINUTES, WEIGHT_ONE
+from stream.core.statistics.forecast import Forecast
+from stream.core.units import HOUR_MINUTES
 
 
 def advance_budget(state: State, reader: Reader, event: SliEvent) -> list[Output]:
-    """Enters an incident where it began or ended and adjustments that are over, and tells each hour of the budget."""
+    """Enters an incident where it began or ended and adjustments that are over, and tells each hour of the budget.
+
+    Beside an incident and at a full hour it is told when the budget will be gone.
+    """
     minute, outputs = reader.closing.minute, list[Output]()
     counted = reader.window(1)
     entered = reader.own.ledger.close_minute(minute, counted, _is_burning(reader))
     if entered is not None:
-        outputs.append(_told(state, reader, event, entered))
+        outputs.append(_told(state, reader, event, entered, forecast_of(state, reader)))
     outputs += [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in _exclusions(reader)]
     if (minute + 1) % HOUR_MINUTES == 0 and not reader.closing.catching_up:
-        outputs.append(_told(state, reader, event, None, _forecast(state, reader)))
+        outputs.append(_told(state, reader, event, None, forecast_of(state, reader)))
     return outputs
 
 
@@ -91,43 +92,3 @@ def _told(
         end_minute=event.end_minute,
         forecast=coming,
     )
-
-
-def _forecast(state: State, reader: Reader) -> Forecast | None:
-    """Returns when the budget will be gone, from every whole hour that the rings hold. Minutes since 1970 are UTC."""
-    row, began, end = reader.row, reader.own.start_minute, reader.closing.minute + 1
-    assert began is not None
-    start, complete = reader.span()
-    hours, last = state.cells[SERIES].rings[2], end // HOUR_MINUTES
-    first = max(-(-began // HOUR_MINUTES), hours.floor or 0)  # not `base`, which a restart may move
-    if row is None or first >= last or (reader.objective.calendar is not None and complete <= end):
-        return None
-    cells = hours.row(row, first, last)
-    total, bad = cells[Column.WEIGHT], cells[Column.WEIGHT_BAD]
-    history = History(
-        total=total,
-        bad=np.clip(bad, 0, total),
-        covered=np.array([_is_whole(state, reader, hour) for hour in range(first, last)], bool),
-        counts_per_event=_counts_per_event(reader),
-    )
-    if reader.objective.calendar is None:
-        window = Period(hours=-(-reader.objective.window_minutes // HOUR_MINUTES))
-    else:
-        length = -(-(complete - start) // HOUR_MINUTES)
-        window = Period(hours=length, hours_left=min(length, -(-(complete - end) // HOUR_MINUTES)))
-    return forecast(history, window, reader.objective.target_ratio)
-
-
-def _is_whole(state: State, reader: Reader, hour: int) -> bool:
-    """Returns whether every minute of an hour was read whole, and none of them is left out of the budget."""
-    first, last = hour * HOUR_MINUTES, (hour + 1) * HOUR_MINUTES
-    excluded = any(start < last and first < end for start, end in reader.own.excluded)
-    return not excluded and state.clocks.gap_minutes(first, last) == 0
-
-
-def _counts_per_event(reader: Reader) -> float:
-    """Returns what one independent event weighs: more than one where events are sampled."""
-    cell = reader.budget_window()
-    if reader.unit != WEIGHT_ONE or not cell[Column.WEIGHT]:
-        return float(reader.unit)
-    return WEIGHT_ONE * (cell[Column.WEIGHT_SQUARE] / SQUARE_ONE) / (cell[Column.WEIGHT] / WEIGHT_ONE)

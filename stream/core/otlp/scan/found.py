@@ -13,6 +13,7 @@ import numpy as np
 
 from stream.core.columns import NO_CODE, Kind, RowFlag, Status
 from stream.core.otlp import semconv
+from stream.core.otlp.scan import wire
 from stream.core.otlp.scan.intern import FULL, interned
 from stream.core.otlp.scan.memory import (
     inlined,
@@ -53,6 +54,8 @@ _GRPC_SERVER_FAILURES = sum(1 << code for code in range(_GRPC_MAX + 1) if semcon
 INVALID = int(RowFlag.INVALID_UTF8)
 TOO_LONG = 1 << 8
 """Of a text that was noted: no flag of a row."""
+NOTED = 1 << 9
+"""That something was: no flag of a row either."""
 
 _EXPONENT = 0x7FF0000000000000
 _EXCEPTION_TAIL = int.from_bytes(b"xception", "little")
@@ -119,6 +122,27 @@ def text_flags(p: int, size: int, limit: int) -> Any:
     if size > limit:
         return int64(TOO_LONG)
     return int64(0) if is_utf8(p, size) else int64(INVALID)
+
+
+@inner
+def usual_attributes(p: int, end: int, tag: int, table: int, slots: int, stamp: int, limit: int) -> Any:
+    """Reads attributes, one after the other, as long as they are written as nearly every producer writes them.
+
+    Returns:
+        Where the first field begins that is no attribute or an unusual one, how many attributes there were, and what
+        is wrong with texts that were noted; with `NOTED` where anything was.
+    """
+    count, flags = int64(0), int64(0)
+    while p < end:
+        after, key, key_size, kind, a, b = wire.usual_key_value(p, end, tag)
+        if after < 0:
+            break
+        slot = lookup(table, key, key_size)
+        if slot >= 0:
+            flags |= noted(slots, slot, stamp, kind, a, b, limit) | NOTED
+        count += 1
+        p = after
+    return p, count, flags
 
 
 @inlined

@@ -52,9 +52,11 @@ def _hash(p: int, size: int, seed: Any) -> Any:
     while size - done > 16:
         state = folded_product(load64(p + done) ^ seed, load64(p + done + 8) ^ state)
         done += 16
-    rest = size - done
-    first = load_short(p + done, min(rest, 8))
-    second = load_short(p + done + 8, rest - 8) if rest > 8 else uint64(0)
+    if size >= 8:
+        # The last sixteen bytes, or of fewer the first and the last eight: some are hashed twice, none by a branch.
+        first, second = load64(p + max(size - 16, 0)), load64(p + size - 8)
+    else:
+        first, second = load_short(p, size), uint64(0)
     state = folded_product(first ^ seed, second ^ state)
     return folded_product(state ^ uint64(_MULTIPLIER), seed)
 

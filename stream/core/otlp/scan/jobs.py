@@ -16,13 +16,13 @@ from stream.core.otlp.scan.words import Tables
 # fmt: off
 (
     DATA, OFFSETS, MESSAGES, NEXT, FIRST_ROW, ROWS, ROOM, VERDICTS, STAMP, TIMED, WORDS, SERVICES, SETS,
-    PAIRS, LISTED, SCRATCH, GRPC_TABLE, ITEM_SLOTS, ITEM_TABLE, ITEM_PICKS, RESOURCE_SLOTS, RESOURCE_TABLE,
-    RESOURCE_PICKS, MESSAGE_MAX, ITEMS_MAX, ATTRIBUTES_MAX, VALUE_MAX,
-) = range(0, 8 * 27, 8)
+    PAIRS, RECENT_PAIRS, LISTED, SCRATCH, GRPC_TABLE, ITEM_SLOTS, ITEM_TABLE, ITEM_PICKS, RESOURCE_SLOTS,
+    RESOURCE_TABLE, RESOURCE_PICKS, MESSAGE_MAX, ITEMS_MAX, ATTRIBUTES_MAX, VALUE_MAX,
+) = range(0, 8 * 28, 8)
 (
     SERVICE_AT, VERSION_AT, CODE_AT, ERROR_TYPE_AT, END_NS_AT, WEIGHT_AT, FLAGS_AT, ATTRIBUTES_AT, TRACE_HI_AT,
     TRACE_LO_AT, OWN_AT,
-) = range(8 * 27, 8 * 38, 8)
+) = range(8 * 28, 8 * 39, 8)
 # fmt: on
 COLUMNS = (
     *("service", "version", "code", "error_type", "end_ns", "weight", "flags", "attributes", "trace_hi", "trace_lo"),
@@ -37,6 +37,10 @@ FULL_ROWS, FULL_TABLE = 1, 2
 ROWS_FULL, TABLE_FULL = -9, -10
 """The message is given up and read again when there is room."""
 
+RECENT = 64
+"""How many pairs are at `RECENT_PAIRS`, a power of two. A pair is two words: its two sets, that of the resource in the
+upper half, and its index in the table of pairs."""
+
 _ROOM_LEAST, _ROOM_KEPT = 4096, 1 << 16
 
 
@@ -49,10 +53,13 @@ class Job:
         reading: What is asked for.
         keys: Keys of the first slots of an item.
         own: Columns that only this signal has.
+        kept: Words behind their addresses that the kernel keeps for itself.
         verdict_bytes: Of what is told of a message.
     """
 
-    def __init__(self, reading: Reading, *, keys: Sequence[str], own: Sequence[str], verdict_bytes: int) -> None:
+    def __init__(
+        self, reading: Reading, *, keys: Sequence[str], own: Sequence[str], kept: int, verdict_bytes: int
+    ) -> None:
         listed, limits = reading.attributes, reading.limits
         self.tables = Tables(listed)
         self._verdict_words = verdict_bytes // 8
@@ -61,10 +68,11 @@ class Job:
         self._slots = np.zeros((self._item.slots + self._resource.slots) * found.SLOT_BYTES // 8, "int64")
         self._scratch = np.zeros(max(4, 2 * len(listed)) + 2, "int64")  # a set or a service, and room to read past it
         self._columns: dict[str, Array] = {}
-        self._words = np.zeros(OWN_AT // 8 + len(own), "int64")
+        self._words = np.zeros(OWN_AT // 8 + len(own) + kept, "int64")
         self._address = address_of(self._words)
         slots = address_of(self._slots)
-        self._set(WORDS, *self.tables.addresses)
+        self._recent_pairs = np.full((RECENT, 2), -1, "int64")
+        self._set(WORDS, *self.tables.addresses, address_of(self._recent_pairs))
         self._set(LISTED, len(listed), address_of(self._scratch), found.GRPC_TABLE)
         self._set(ITEM_SLOTS, slots, self._item.table, self._item.picks)
         slots += self._item.slots * found.SLOT_BYTES

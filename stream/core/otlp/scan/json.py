@@ -36,7 +36,7 @@ from stream.core.otlp.scan.memory import address_of, kernel, load_word, store64
 from stream.core.otlp.scan.wire import KeyTable
 
 _UNLIMITED = 1 << 62
-_ROOM_AT_FIRST = 1 << 16
+_ROOM_AT_FIRST, _ROOM_KEPT = 1 << 20, 1 << 24
 
 
 def traces(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
@@ -63,10 +63,17 @@ def logs(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
 def _decoded(
     signal: Signal, decode: Callable[[Messages, Reading], Decoded], messages: Messages, reading: Reading
 ) -> Decoded:
-    spelling = spell(signal, messages, reading)
+    idle = _idle(signal, reading)
+    try:
+        speller = idle.pop()  # one step: another thread gets another one
+    except IndexError:
+        speller = _Speller(signal, reading)
+    spelling = speller.spelled(messages)
     limits = replace(reading.limits, message_bytes=_UNLIMITED)  # what was sent is not what is decoded here
     in_protobuf = Messages(source=messages.source, offset=messages.offset, values=spelling.values)
     decoded = decode(in_protobuf, replace(reading, limits=limits))
+    if speller.is_small():
+        idle.append(speller)
     return replace(decoded, receipts=receipts_of_sent(messages, decoded.receipts, spelling.refused))
 
 
@@ -75,7 +82,8 @@ class Spelling:
     """Messages in protobuf.
 
     Args:
-        values: What is read of each; empty for one that is refused.
+        values: What is read of each; empty for one that is refused. In memory of the speller: its next call
+            overwrites them.
         refused: By the index of the message.
     """
 
@@ -83,44 +91,43 @@ class Spelling:
     refused: dict[int, Refused]
 
 
-def spell(signal: Signal, messages: Messages, reading: Reading) -> Spelling:
-    """Returns what is read of OTLP/JSON messages as the protobuf requests that they spell."""
-    count = len(messages)
-    lengths = np.fromiter((len(value or b"") for value in messages.values), "int64", count)
-    starts = np.zeros(count + 1, "int64")
-    np.cumsum(lengths, out=starts[1:])
-    data = b"".join([*(value or b"" for value in messages.values), bytes(PADDING)])
-    # Of each message: where it begins, what became of it, where it is at fault; where what is written ends.
-    outcome = np.zeros((3, count + 1), "int64")
-    outcome[0] = starts
-    buffer = np.empty(len(data) + _ROOM_AT_FIRST, "uint8")
-    run = _Run(signal, reading)
-    done = 0
-    while (done := run.go(data, outcome, buffer, done)) < count:
-        larger = np.empty(2 * len(buffer), "uint8")
-        used = outcome[2, done]
-        larger[:used] = buffer[:used]
-        buffer = larger
-    return Spelling(values=_cut(buffer, outcome[2]), refused=_refused(signal, messages, outcome, reading.limits))
-
-
-def _cut(buffer: Array, ends: Array) -> list[bytes | None]:
-    written, places = buffer[: ends[-1]].tobytes(), ends.tolist()
-    return [written[first:last] for first, last in pairwise(places)]
-
-
-class _Run:
-    """What the kernel is told beside the messages, and the memory that it works in."""
+class _Speller:
+    """What the kernel is told beside the messages, and the memory that it works in: kept for later calls."""
 
     def __init__(self, signal: Signal, reading: Reading) -> None:
-        limits = reading.limits
-        self._brackets = brackets_max(limits.depth)
+        self._signal, self._limits = signal, reading.limits
+        self._brackets = brackets_max(reading.limits.depth)
         self._stack = np.empty(FRAME_WORDS * (self._brackets + 1), "int64")
         self._tables = field_tables(signal)
         self._keys = None if signal == Signal.METRIC else _keys(reading.attributes)
-        self._limits = np.array([limits.message_bytes, limits.attributes], "int64")
+        self._most = np.array([reading.limits.message_bytes, reading.limits.attributes], "int64")
+        self._buffer = np.empty(_ROOM_AT_FIRST, "uint8")
 
-    def go(self, data: bytes, outcome: Array, buffer: Array, done: int) -> int:
+    def is_small(self) -> bool:
+        """Returns whether its memory is worth keeping for the next call."""
+        return len(self._buffer) <= _ROOM_KEPT
+
+    def spelled(self, messages: Messages) -> Spelling:
+        """Returns what is read of OTLP/JSON messages as the protobuf requests that they spell."""
+        count = len(messages)
+        lengths = np.fromiter((len(value or b"") for value in messages.values), "int64", count)
+        starts = np.zeros(count + 1, "int64")
+        np.cumsum(lengths, out=starts[1:])
+        data = b"".join([*(value or b"" for value in messages.values), bytes(PADDING)])
+        # Of each message: where it begins, what became of it, where it is at fault; where what is written ends.
+        outcome = np.zeros((3, count + 1), "int64")
+        outcome[0] = starts
+        done = 0
+        while (done := self._go(data, outcome, done)) < count:
+            larger = np.empty(2 * len(self._buffer), "uint8")
+            used = outcome[2, done]
+            larger[:used] = self._buffer[:used]
+            self._buffer = larger
+        written: Any = self._buffer.data  # not copied: the decoders take it as they take bytes
+        values = [written[first:last] for first, last in pairwise(outcome[2].tolist())]
+        return Spelling(values=values, refused=_refused(self._signal, messages, outcome, self._limits))
+
+    def _go(self, data: bytes, outcome: Array, done: int) -> int:
         """Spells the messages from `done` on; returns how many are done when the buffer is full."""
         finished: int = _spell_all(
             address_of(data),
@@ -129,14 +136,20 @@ class _Run:
             done,
             self._tables.request,
             self._keys.address if self._keys is not None else 0,
-            address_of(self._limits),
+            address_of(self._most),
             self._brackets,
             powers_address(),
             address_of(self._stack),
-            address_of(buffer),
-            len(buffer) - ROOM_BEHIND,
+            address_of(self._buffer),
+            len(self._buffer) - ROOM_BEHIND,
         )
         return finished
+
+
+@lru_cache(maxsize=16)
+def _idle(signal: Signal, reading: Reading) -> list[_Speller]:
+    """Returns the spellers for this signal and reading that nobody uses."""
+    return []
 
 
 @lru_cache(maxsize=8)

@@ -42,7 +42,7 @@ from stream.core.otlp.scan.json_values import (
     store_value,
     store_varint,
 )
-from stream.core.otlp.scan.memory import inlined, inner, load8, load64, load_word, store8, store16, store64
+from stream.core.otlp.scan.memory import inlined, inner, load8, load64, load_word, spliced, store8, store16, store64
 from stream.core.otlp.scan.wire import lookup
 
 OK, MALFORMED, TOO_DEEP, NO_ROOM, WRONG_TYPE, TOO_LARGE = range(6)
@@ -81,7 +81,7 @@ def _store_key(out: int, p: int, q: int) -> Any:
     return out + (q - p)
 
 
-@inner
+@spliced
 def _usual_attribute(p: int, end: int, tag: int, keys: int, out: int, room: int) -> Any:
     """Reads an attribute of a text or an integer that is written as nearly every producer does.
 
@@ -148,6 +148,74 @@ def _usual_attribute(p: int, end: int, tag: int, keys: int, out: int, room: int)
 
 
 @inner
+def _usual_attributes(p: int, end: int, tag: int, keys: int, out: int, room: int) -> Any:
+    """Reads attributes of a list, one after the other, as long as `_usual_attribute` does.
+
+    Returns:
+        Where the last one ends, or `p` if there is none; where what is written ends; how many were read, and how many
+        of them are not written.
+    """
+    begin, read, skipped = p, int64(0), int64(0)
+    while True:
+        after, written = _usual_attribute(begin, end, tag, keys, out, room)
+        if after < 0:
+            return p, out, read, skipped
+        p = after
+        read += 1
+        skipped += int64(written == out)
+        out = written
+        if load8(p) != uint64(_COMMA):
+            return p, out, read, skipped
+        begin = p + 1
+
+
+@inner
+def _usual_members(p: int, end: int, table: int, powers: int, out: int, room: int) -> Any:
+    """Reads members of an object, one after the other, as long as they are written without white space and hold a text
+    that nobody reads or a single value: names and values that need more care are left to the caller.
+
+    Args:
+        p: At the quote of a name.
+        end: Of the message.
+        table: Of the object.
+        powers: The table of `json_numbers`.
+        out: Where to write.
+        room: Where the buffer ends.
+
+    Returns:
+        Where the value of the last one ends, or `p` if there is none; where what is written ends; where the name
+        begins that it stopped at.
+    """
+    begin = p
+    while out <= room:
+        quote, escaped = text_end(begin + 1, end)
+        value = quote + 2
+        if quote < 0 or escaped or load8(quote + 1) != uint64(_COLON) or value >= end:
+            break
+        field = _field_of(begin + 1, quote, False, table, out)
+        if field == 0:
+            if load8(value) != uint64(QUOTE):
+                break
+            after, _ = text_end(value + 1, end)
+            if after < 0:
+                break
+            p = after + 1
+        else:
+            if load_word(field + FIELD_SHAPE) != SINGLE or load_word(field + FIELD_KIND) == _MESSAGE:
+                break
+            # Null is no value of any kind: it is left to the caller with all that is wrong.
+            store8(out, load_word(field + FIELD_TAG))
+            after, written = store_value(value, end, field, powers, out + 1, room)
+            if after < 0 or written < 0:
+                break
+            p, out = after, written
+        begin = p + 1
+        if load8(p) != uint64(_COMMA) or load8(begin) != uint64(QUOTE):
+            break
+    return p, out, begin
+
+
+@inlined
 def _field_of(p: int, q: int, escaped: bool, table: int, scratch: int) -> Any:
     """Returns the field of a message that the name [p, q) is, or 0."""
     if escaped:
@@ -187,7 +255,7 @@ def spelled(p: int, end: int, request: int, keys: int, most: int, brackets: int,
     """
     closer, table, body, reserve, wanted = int64(_CLOSE_OBJECT), request, out, int64(0), int64(_NOT_AN_ATTRIBUTE)
     elements, skipped = int64(0), int64(0)
-    item_tag = int64(0)
+    item_tag, unusual = int64(0), int64(0)
     depth = int64(1)
     any_member, any_own_member = False, False
     p = blank(p, end)
@@ -252,6 +320,11 @@ def spelled(p: int, end: int, request: int, keys: int, most: int, brackets: int,
         if closer == _CLOSE_OBJECT:
             if byte != QUOTE:
                 return int64(MALFORMED), p
+            if table != 0 and depth > 1 and wanted == _NOT_AN_ATTRIBUTE and p != unusual:
+                q, out, unusual = _usual_members(p, end, table, powers, out, room)
+                if q > p:
+                    p = q
+                    continue
             q, escaped = text_end(p + 1, end)
             if q < 0:
                 return int64(MALFORMED), p
@@ -274,15 +347,14 @@ def spelled(p: int, end: int, request: int, keys: int, most: int, brackets: int,
                 continue
         elif table != 0:
             field = table
-            elements += 1
             shape = load_word(field + FIELD_SHAPE)
             if shape >= ATTRIBUTES and depth + 2 <= brackets:
-                before = out
-                q, out = _usual_attribute(p, end, load_word(field + FIELD_TAG), keys, out, room)
-                if q >= 0:
-                    p = q
-                    skipped += int64(out == before)
+                p, out, read, left_out = _usual_attributes(p, end, load_word(field + FIELD_TAG), keys, out, room)
+                if read > 0:
+                    elements += read
+                    skipped += left_out
                     continue
+            elements += 1
             if is_null(p, end):
                 out = _store_empty_ones(out, load_word(field + FIELD_TAG), 1)
                 p += 4

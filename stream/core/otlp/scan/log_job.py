@@ -26,4 +26,4 @@ EXCEPTION_TYPE_SLOT, EVENT_NAME_SLOT, THRESHOLD_SLOT, RANDOMNESS_SLOT = range(le
 
 def log_job(reading: Reading) -> Job:
     """Returns a new job for logs."""
-    return Job(reading, keys=KEYS, own=("severity", "name"), verdict_bytes=VERDICT_BYTES)
+    return Job(reading, keys=KEYS, own=("severity", "name"), kept=0, verdict_bytes=VERDICT_BYTES)

@@ -148,6 +148,11 @@ def _record(job: int, p: int, end: int, row: int, verdict: int) -> Any:
     time, observed, severity, attributes, flags = int64(0), int64(0), int64(0), int64(0), int64(0)
     trace_id, trace_id_size, name, name_size = p, int64(0), p, int64(0)
     while p < end:
+        p, more, noted = found.usual_attributes(p, end, _ATTRIBUTES, table, slots, stamp, limit)
+        attributes += more
+        flags |= noted & ~found.NOTED
+        if p == end:
+            break
         tag, p = wire.tag(p, end)
         if p < 0:
             return p

@@ -206,10 +206,15 @@ def copy(target: int, source: int, length: int) -> None:
 def equal(left: int, right: int, length: int) -> Any:
     """Whether two byte strings of one length are equal; reads only these."""
     done = int64(0)
-    while done + 8 <= length:
-        if load64(left + done) != load64(right + done):
-            return False
-        done += 8
+    if length >= 8:
+        # The last eight bytes may be compared twice; a branch for each byte of the rest costs more.
+        while done + 8 < length:
+            if load64(left + done) != load64(right + done):
+                return False
+            done += 8
+        return load64(left + length - 8) == load64(right + length - 8)
+    if length >= 4:
+        return load32(left) == load32(right) and load32(left + length - 4) == load32(right + length - 4)
     while done < length:
         if load8(left + done) != load8(right + done):
             return False

@@ -11,6 +11,8 @@ from stream.core.otlp.scan.jobs import (
     FLAGS_AT,
     LISTED,
     PAIRS,
+    RECENT,
+    RECENT_PAIRS,
     RESOURCE_PICKS,
     RESOURCE_SLOTS,
     RESOURCE_TABLE,
@@ -23,7 +25,7 @@ from stream.core.otlp.scan.jobs import (
     VERSION_AT,
     WORDS,
 )
-from stream.core.otlp.scan.memory import int64, load8, load_word, spliced, store8, store32, store64
+from stream.core.otlp.scan.memory import int64, load8, load32, load_word, spliced, store8, store32, store64
 
 # Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, resource.proto and common.proto.
 _RESOURCE_ATTRIBUTES, _ENTITY_REFS = 1 << 3 | wire.LENGTH_DELIMITED, 3 << 3 | wire.LENGTH_DELIMITED
@@ -33,8 +35,14 @@ _SCOPE_ATTRIBUTES = 3 << 3 | wire.LENGTH_DELIMITED
 @spliced
 def resource(job: int, p: int, end: int, stamp: int) -> Any:
     """Returns (how many attributes a part of a resource has or a refusal, flags of its texts)."""
+    table, slots, limit = load_word(job + RESOURCE_TABLE), load_word(job + RESOURCE_SLOTS), load_word(job + VALUE_MAX)
     attributes, flags = int64(0), int64(0)
     while p < end:
+        p, more, noted = found.usual_attributes(p, end, _RESOURCE_ATTRIBUTES, table, slots, stamp, limit)
+        attributes += more
+        flags |= noted & ~found.NOTED
+        if p == end:
+            break
         tag, p = wire.tag(p, end)
         if p < 0:
             return p, flags
@@ -42,10 +50,9 @@ def resource(job: int, p: int, end: int, stamp: int) -> Any:
             length, p = wire.length(p, end)
             if p < 0:
                 return p, flags
-            slot, kind, a, b = wire.key_value(p, p + length, load_word(job + RESOURCE_TABLE))
+            slot, kind, a, b = wire.key_value(p, p + length, table)
             if slot >= 0:
-                slots = load_word(job + RESOURCE_SLOTS)
-                flags |= found.noted(slots, slot, stamp, kind, a, b, load_word(job + VALUE_MAX))
+                flags |= found.noted(slots, slot, stamp, kind, a, b, limit)
             elif slot != wire.UNWANTED:
                 return slot, flags
             attributes += 1
@@ -107,15 +114,16 @@ def fill(job: int, first: int, row: int, stamp: int, flags: int) -> Any:
     if around == FULL:
         return int64(TABLE_FULL)
     store64(scratch + 8, around)
-    sets, pairs = load_word(job + ATTRIBUTES_AT), load_word(job + PAIRS)
-    own_before, pair = int64(-1), int64(0)
+    sets, pairs, recent = load_word(job + ATTRIBUTES_AT), load_word(job + PAIRS), load_word(job + RECENT_PAIRS)
     for i in range(first, row):
-        own = load_word(sets + 4 * i) & 0xFFFFFFFF
-        if own != own_before:
+        own = int64(load32(sets + 4 * i))
+        both, at = around << 32 | own, recent + 16 * (own & (RECENT - 1))
+        if load_word(at) != both:
             store64(scratch, own)
             pair = interned(pairs, scratch, int64(16))
             if pair == FULL:
                 return int64(TABLE_FULL)
-            own_before = own
-        store32(sets + 4 * i, pair)
+            store64(at, both)
+            store64(at + 8, pair)
+        store32(sets + 4 * i, load_word(at + 8))
     return int64(0)

@@ -55,6 +55,7 @@ from stream.core.otlp.scan.jobs import (
 )
 from stream.core.otlp.scan.memory import (
     byte_swapped,
+    equal,
     inner,
     int64,
     kernel,
@@ -66,17 +67,25 @@ from stream.core.otlp.scan.memory import (
     store64,
     uint64,
 )
-from stream.core.otlp.scan.span_job import DURATION_NS_AT, KIND_AT, STATUS_AT, VERDICT_BYTES
-from stream.core.otlp.scan.weight import weight_of
+from stream.core.otlp.scan.span_job import (
+    DURATION_NS_AT,
+    KIND_AT,
+    STATE,
+    STATE_FLAGS,
+    STATE_SIZE,
+    STATE_TEXT_FLAGS,
+    STATE_THRESHOLD,
+    STATE_WEIGHT,
+    STATUS_AT,
+    VERDICT_BYTES,
+)
+from stream.core.otlp.scan.weight import believed, said_by
 from stream.core.units import WEIGHT_ONE
 
 # Tags: field number << 3 | wire type. Source: opentelemetry-proto 1.11, trace.proto.
 _RESOURCE_SPANS = 1 << 3 | wire.LENGTH_DELIMITED
 _RESOURCE, _SCOPE_SPANS = 1 << 3 | wire.LENGTH_DELIMITED, 2 << 3 | wire.LENGTH_DELIMITED
 _SCOPE, _SPANS = 1 << 3 | wire.LENGTH_DELIMITED, 2 << 3 | wire.LENGTH_DELIMITED
-_TRACE_ID, _TRACE_STATE = 1 << 3 | wire.LENGTH_DELIMITED, 3 << 3 | wire.LENGTH_DELIMITED
-_KIND = 6 << 3 | wire.VARINT
-_START, _END = 7 << 3 | wire.FIXED64, 8 << 3 | wire.FIXED64
 _ATTRIBUTES = 9 << 3 | wire.LENGTH_DELIMITED
 _EVENTS, _LINKS = 11 << 3 | wire.LENGTH_DELIMITED, 13 << 3 | wire.LENGTH_DELIMITED
 _STATUS = 15 << 3 | wire.LENGTH_DELIMITED
@@ -91,15 +100,49 @@ _TRACE_ID_BYTES = 16
 _ROW, _TOO_MANY, _TOO_LONG = 0, 1, 2
 
 
+@spliced
+def _weight(job: int, p: int, size: int, limit: int, trace_id: int, trace_id_size: int) -> Any:
+    """Returns (weight, flags) of a span's tracestate and trace id, with `TOO_LONG` where the text is.
+
+    Nearly always the tracestate is that of the span before, of which it is known what it says.
+    """
+    if size == 0:
+        return int64(WEIGHT_ONE), int64(_SAMPLING_UNKNOWN)
+    if size != load_word(job + STATE_SIZE) or not equal(p, load_word(job + STATE), size):
+        _read_tracestate(job, p, size, limit)
+    weight, flags = load_word(job + STATE_WEIGHT), load_word(job + STATE_FLAGS)
+    weight, flags = believed(weight, flags, load_word(job + STATE_THRESHOLD), trace_id, trace_id_size)
+    return weight, flags | load_word(job + STATE_TEXT_FLAGS)
+
+
+@inner
+def _read_tracestate(job: int, p: int, size: int, limit: int) -> None:
+    """Keeps what a tracestate says, for this span and those that follow with the same one."""
+    text_flags = found.text_flags(p, size, limit)
+    weight, flags, threshold = int64(0), int64(0), int64(0)
+    if text_flags & found.TOO_LONG == 0:
+        weight, flags, threshold = said_by(p, size)
+    store64(job + STATE, p)
+    store64(job + STATE_SIZE, size)
+    store64(job + STATE_TEXT_FLAGS, text_flags)
+    store64(job + STATE_WEIGHT, weight)
+    store64(job + STATE_FLAGS, flags)
+    store64(job + STATE_THRESHOLD, threshold)
+
+
 @inner
 def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
     """Reads a span and writes what a row takes from it; returns `_ROW`, `_TOO_MANY`, `_TOO_LONG` or a refusal."""
     table, slots = load_word(job + ITEM_TABLE), load_word(job + ITEM_SLOTS)
     limit = load_word(job + VALUE_MAX)
-    span_kind, status, start_ns, end_ns = int64(0), int64(0), int64(0), int64(0)
-    trace_id, trace_id_size, tracestate, tracestate_size = p, int64(0), p, int64(0)
-    attributes, wanted, flags = int64(0), int64(0), int64(0)
+    status, attributes, flags = int64(0), int64(0), int64(0)
+    p, trace_id, trace_id_size, tracestate, tracestate_size, span_kind, start_ns, end_ns = parts.usual_head(p, end)
     while p < end:
+        p, more, noted = found.usual_attributes(p, end, _ATTRIBUTES, table, slots, stamp, limit)
+        attributes += more
+        flags |= noted
+        if p == end:
+            break
         tag, p = wire.tag(p, end)
         if p < 0:
             return p
@@ -112,13 +155,12 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
                 attributes += 1
                 slot, kind, a, b = wire.key_value(p, p + length, table)
                 if slot >= 0:
-                    wanted = int64(1)
-                    flags |= found.noted(slots, slot, stamp, kind, a, b, limit)
+                    flags |= found.noted(slots, slot, stamp, kind, a, b, limit) | found.NOTED
                 elif slot != wire.UNWANTED:
                     return slot
-            elif tag == _TRACE_ID:
+            elif tag == parts.TRACE_ID:
                 trace_id, trace_id_size = p, length
-            elif tag == _TRACE_STATE:
+            elif tag == parts.TRACE_STATE:
                 tracestate, tracestate_size = p, length
             elif tag == _STATUS:
                 status, ended = parts.status(p, p + length, status)
@@ -138,12 +180,12 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
         elif wire_type == wire.FIXED64:
             if end - p < 8:
                 return int64(wire.MALFORMED)
-            if tag == _START:
+            if tag == parts.START:
                 start_ns = load_word(p)
-            elif tag == _END:
+            elif tag == parts.END:
                 end_ns = load_word(p)
             p += 8
-        elif tag == _KIND:
+        elif tag == parts.KIND:
             span_kind, p = wire.varint(p, end)
             if p < 0:
                 return p
@@ -155,14 +197,8 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
         store64(job + TIMED, int64(1))
     if attributes > load_word(job + ATTRIBUTES_MAX):
         return int64(_TOO_MANY)
-    weight = int64(WEIGHT_ONE)
-    if tracestate_size > 0:
-        flags |= found.text_flags(tracestate, tracestate_size, limit)
-        if flags & found.TOO_LONG == 0:
-            weight, weight_flags = weight_of(tracestate, tracestate_size, trace_id, trace_id_size)
-            flags |= weight_flags
-    else:
-        flags |= _SAMPLING_UNKNOWN
+    weight, weight_flags = _weight(job, tracestate, tracestate_size, limit, trace_id, trace_id_size)
+    flags |= weight_flags
     if flags & found.TOO_LONG:
         return int64(_TOO_LONG)
     if row - load_word(job + FIRST_ROW) == load_word(job + ITEMS_MAX):
@@ -177,7 +213,7 @@ def _span(job: int, p: int, end: int, row: int, stamp: int) -> Any:
     if status > _STATUS_MAX:
         status = int64(0)
     code, error_type = int64(NO_CODE), int64(0)
-    if wanted:
+    if flags & found.NOTED:
         code = found.code_of(slots, stamp, load_word(job + GRPC_TABLE))
         text, size = found.text_of(slots, found.ERROR_TYPE_SLOT, stamp)
         if size > 0:
@@ -337,6 +373,7 @@ def _message(job: int, p: int, end: int, row: int) -> Any:
 def scan(job: int) -> Any:
     """Reads the messages from `NEXT` on; returns 0, or what is full when a message needs more room than there is."""
     data, offsets = load_word(job + DATA), load_word(job + OFFSETS)
+    store64(job + STATE_SIZE, int64(0))  # the messages of the call before are gone
     for message in range(load_word(job + NEXT), load_word(job + MESSAGES)):
         verdict_at = load_word(job + VERDICTS) + VERDICT_BYTES * message
         first = load_word(job + ROWS)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stream.core.otlp.scan.memory import (
+    inlined,
     inner,
     int64,
     load8,
@@ -16,25 +17,29 @@ from stream.core.otlp.scan.memory import (
 _HIGH_BITS = 0x8080808080808080
 
 
-@inner
-def is_ascii(p: int, size: int) -> Any:
+@inlined
+def _is_ascii(p: int, size: int) -> Any:
     """Whether all bytes are below 128; reads up to seven bytes past the end."""
-    done, seen = int64(0), uint64(0)
-    while done + 8 <= size:
+    if size < 8:
+        return load_short(p, size) & uint64(_HIGH_BITS) == uint64(0)
+    done, seen = int64(0), load64(p + size - 8)
+    while done + 8 < size:
         seen |= load64(p + done)
         done += 8
-    seen |= load_short(p + done, size - done)
     return seen & uint64(_HIGH_BITS) == uint64(0)
 
 
-@inner
+@inlined
 def is_utf8(p: int, size: int) -> Any:
     """Whether the bytes are UTF-8, as Python's strict decoder sees it; reads up to seven bytes past the end.
 
     Source: RFC 3629, section 4: no overlong form, no surrogate, nothing above U+10FFFF.
     """
-    if is_ascii(p, size):
-        return True
+    return _is_ascii(p, size) or _is_any_utf8(p, size)
+
+
+@inner
+def _is_any_utf8(p: int, size: int) -> Any:
     end = p + size
     while p < end:
         lead = load8(p)

@@ -145,9 +145,9 @@ def _repeats_a_name(first: int, name: int, size: int) -> Any:
 
 
 @inner
-def _of_entry(p: int, end: int, trace_id: int, trace_id_size: int) -> Any:
-    """Returns (weight, flags) of the value of an `ot` entry."""
-    unknown = int64(WEIGHT_ONE), int64(_UNKNOWN)
+def _of_entry(p: int, end: int) -> Any:
+    """Returns what the value of an `ot` entry says, as `said_by`."""
+    unknown = int64(WEIGHT_ONE), int64(_UNKNOWN), int64(0)
     if end - p > _ENTRY_MAX:
         return unknown
     first = p
@@ -184,26 +184,25 @@ def _of_entry(p: int, end: int, trace_id: int, trace_id_size: int) -> Any:
         if threshold < 0:
             return unknown
         threshold <<= 4 * (_HEX_DIGITS - th_size)
-        randomness = int64(0)  # nothing to check against: believe only the threshold 0, which keeps everything
-        if rv_size >= 0:
-            randomness = _hexadecimal(rv, rv_size) if rv_size == _HEX_DIGITS else int64(-1)
-        elif trace_id_size == _TRACE_ID_BYTES:
-            randomness = byte_swapped(load_word(trace_id + 8)) & _RANDOMNESS_MASK
+        weight, flags = _of_threshold(threshold)
+        if rv_size < 0:
+            return weight, flags, threshold
+        randomness = _hexadecimal(rv, rv_size) if rv_size == _HEX_DIGITS else int64(-1)
         if randomness < threshold:
             return unknown
-        return _of_threshold(threshold)
+        return weight, flags, int64(0)
     if p_size >= 0:
         exponent = _decimal(p_value, p_size, _P_ZERO)
         limit = _decimal(r_value, r_size, _R_MAX) if r_size >= 0 else int64(_P_ZERO)
         if exponent < 0 or limit < 0:
             return unknown
         if exponent == _P_ZERO:
-            return int64(0), int64(0)
+            return int64(0), int64(0), int64(0)
         if limit < exponent:
             return unknown
         if exponent > _P_CAP:
-            return int64(WEIGHT_MAX), int64(_CAPPED)
-        return int64(WEIGHT_ONE) << exponent, int64(0)
+            return int64(WEIGHT_MAX), int64(_CAPPED), int64(0)
+        return int64(WEIGHT_ONE) << exponent, int64(0), int64(0)
     return unknown
 
 
@@ -213,14 +212,14 @@ def _is_blank(p: int) -> Any:
 
 
 @inner
-def weight_of(p: int, size: int, trace_id: int, trace_id_size: int) -> Any:
-    """Returns (weight in 2^-16, flags: `SAMPLING_UNKNOWN` or `WEIGHT_CAPPED` or none) of a tracestate.
+def said_by(p: int, size: int) -> Any:
+    """Returns what a tracestate says, whatever the trace: weight in 2^-16, flags and the threshold it must have passed.
+
+    The flags are `SAMPLING_UNKNOWN` or `WEIGHT_CAPPED` or none. `believed` compares the trace with the threshold.
 
     Args:
         p: Address of the whole header value.
         size: Its length.
-        trace_id: Address of the trace id.
-        trace_id_size: Its length; one of 16 bytes has randomness in its low 56 bits.
     """
     end = p + size
     while p <= end:
@@ -234,8 +233,36 @@ def weight_of(p: int, size: int, trace_id: int, trace_id_size: int) -> Any:
             last -= 1
         if last - p >= 2 and load8(p) == _O and load8(p + 1) == _T:
             if last - p == 2:  # the entry has no value
-                return int64(WEIGHT_ONE), int64(_UNKNOWN)
+                return int64(WEIGHT_ONE), int64(_UNKNOWN), int64(0)
             if load8(p + 2) == uint64(_EQUALS):
-                return _of_entry(p + 3, last, trace_id, trace_id_size)
+                return _of_entry(p + 3, last)
         p = stop + 1
-    return int64(WEIGHT_ONE), int64(_UNKNOWN)
+    return int64(WEIGHT_ONE), int64(_UNKNOWN), int64(0)
+
+
+@inlined
+def believed(weight: int, flags: int, threshold: int, trace_id: int, trace_id_size: int) -> Any:
+    """Returns (weight, flags) of what a tracestate says, or that nothing is known: this trace was not to be kept.
+
+    Args:
+        weight: With `flags` and `threshold` as `said_by` returns them.
+        flags: See there.
+        threshold: See there.
+        trace_id: Address of the trace id.
+        trace_id_size: Its length; one of 16 bytes has randomness in its low 56 bits. Without it only the threshold 0,
+            which keeps everything, is believed.
+    """
+    if threshold > 0:
+        randomness = int64(0)
+        if trace_id_size == _TRACE_ID_BYTES:
+            randomness = byte_swapped(load_word(trace_id + 8)) & _RANDOMNESS_MASK
+        if randomness < threshold:
+            return int64(WEIGHT_ONE), int64(_UNKNOWN)
+    return weight, flags
+
+
+@inner
+def weight_of(p: int, size: int, trace_id: int, trace_id_size: int) -> Any:
+    """Returns (weight, flags) of a tracestate and a trace id: see `said_by` and `believed`."""
+    weight, flags, threshold = said_by(p, size)
+    return believed(weight, flags, threshold, trace_id, trace_id_size)

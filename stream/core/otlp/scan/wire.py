@@ -22,6 +22,7 @@ from stream.core.otlp.scan.memory import (
     inner,
     int64,
     load8,
+    load32,
     load64,
     load_short,
     load_word,
@@ -71,6 +72,9 @@ for _outer, _fields in _MESSAGES_WITHIN.items():
 
 _KEY_TAG, _VALUE_TAG = 1 << 3 | LENGTH_DELIMITED, 2 << 3 | LENGTH_DELIMITED
 _STRING_TAG, _BOOL_TAG, _INT_TAG, _DOUBLE_TAG = 1 << 3 | 2, 2 << 3 | VARINT, 3 << 3 | VARINT, 4 << 3 | FIXED64
+_BUCKETS_A_KEY, _BUCKET_MULTIPLIER, _WORD_MASK = 8, 0x9E3779B97F4A7C15, (1 << 64) - 1
+_TAGS_AND_LENGTH_BITS = 0x80FF80FF
+"""Of four bytes, tag, length, tag and length: both tags and what is set in a length that has more than one byte."""
 _ARRAY_TAG, _LIST_TAG, _BYTES_TAG, _INDEX_TAG = 5 << 3 | 2, 6 << 3 | 2, 7 << 3 | 2, 8 << 3 | VARINT
 
 
@@ -317,7 +321,7 @@ def _any_key_value(p: int, end: int, table: int) -> Any:
     return slot, kind, a, b
 
 
-@inlined
+@inner
 def key_value(p: int, end: int, table: int) -> Any:
     """Returns (slot, kind, a, b) of a KeyValue: its key's index in the table, `UNWANTED` or a refusal, and its value.
 
@@ -331,32 +335,64 @@ def key_value(p: int, end: int, table: int) -> Any:
         if first < 128 and middle + 2 <= end:
             second_tag, second = load8(middle), int64(load8(middle + 1))
             if second < 128 and middle + 2 + second == end:
-                if first_tag == uint64(_VALUE_TAG) and second_tag == uint64(_KEY_TAG):
-                    kind, a, b = any_value(p + 2, middle)
+                key_first = first_tag == uint64(_KEY_TAG) and second_tag == uint64(_VALUE_TAG)
+                if key_first or (first_tag == uint64(_VALUE_TAG) and second_tag == uint64(_KEY_TAG)):
+                    key, key_size = (p + 2, first) if key_first else (middle + 2, second)
+                    value, value_end = (middle + 2, end) if key_first else (p + 2, middle)
+                    kind, a, b = any_value(value, value_end)
                     if kind < 0:
                         return kind, kind, a, b
-                    return lookup(table, middle + 2, second), kind, a, b
-                if first_tag == uint64(_KEY_TAG) and second_tag == uint64(_VALUE_TAG):
-                    kind, a, b = any_value(middle + 2, end)
-                    if kind < 0:
-                        return kind, kind, a, b
-                    return lookup(table, p + 2, first), kind, a, b
+                    return lookup(table, key, key_size), kind, a, b
     return _any_key_value(p, end, table)
+
+
+@inlined
+def usual_key_value(p: int, end: int, tag_value: int) -> Any:
+    """Returns (where it ends, key, its size, kind, a, b) of a field that holds a KeyValue in a usual layout.
+
+    Those that `key_value` reads at once, with a length below 128 of the field itself, too. Tags and lengths that come
+    together are compared together. Where it ends is -1 for any other layout and for what is refused.
+
+    Args:
+        p: At the tag of the field; it and what follows may be anything.
+        end: Where the message ends that the field is in.
+        tag_value: The tag of a field that holds a KeyValue, of one byte.
+    """
+    kind, a, b = int64(NONE), int64(0), int64(0)
+    head = load32(p)  # tag, length, tag, length
+    tags, size, first = head & uint64(_TAGS_AND_LENGTH_BITS), int64(head >> uint64(8)) & 0xFF, int64(head >> uint64(24))
+    stop, second = p + 2 + size, size - 4 - first
+    if stop > end or second < 0:
+        return int64(-1), p, int64(0), kind, a, b
+    middle = p + 4 + first
+    tag_and_length = load32(middle)
+    if tags == uint64(tag_value | _KEY_TAG << 16):
+        key, key_size = p + 4, first
+        text_size = second - 2
+        if tag_and_length == uint64(_VALUE_TAG | second << 8 | _STRING_TAG << 16 | text_size << 24) and text_size >= 0:
+            return stop, key, key_size, int64(STRING), middle + 4, text_size
+        value, value_end, second_tag = middle + 2, stop, _VALUE_TAG
+    else:
+        key, key_size = middle + 2, second
+        value, value_end, second_tag = p + 4, middle, _KEY_TAG
+        if tags != uint64(tag_value | _VALUE_TAG << 16):
+            return int64(-1), key, key_size, kind, a, b
+    if tag_and_length & uint64(0xFFFF) != uint64(second_tag | second << 8):
+        return int64(-1), key, key_size, kind, a, b
+    kind, a, b = any_value(value, value_end)
+    return (stop if kind >= 0 else int64(-1)), key, key_size, kind, a, b
 
 
 @inlined
 def lookup(table: int, key: int, size: int) -> Any:
     """Returns the index of a key in a `KeyTable`, or `UNWANTED`."""
-    if size > load_word(table):
-        return int64(UNWANTED)
-    entry = load_word(table + 8 + 8 * size)
-    if entry == 0:
-        return int64(UNWANTED)
     last = load64(key + size - 8) if size >= 8 else load_short(key, size)
+    bucket = ((last + uint64(size)) * uint64(_BUCKET_MULTIPLIER)) >> load64(table)
+    entry = load_word(table + 8 + 8 * int64(bucket))
     while entry != 0:
-        if load64(entry + 16) == last:
+        if load64(entry + 24) == last and load_word(entry + 16) == size:
             done = int64(0)
-            while done + 8 < size and load64(key + done) == load64(entry + 24 + done):
+            while done + 8 < size and load64(key + done) == load64(entry + 32 + done):
                 done += 8
             if done + 8 >= size:
                 return load_word(entry + 8)
@@ -365,26 +401,36 @@ def lookup(table: int, key: int, size: int) -> Any:
 
 
 class KeyTable:
-    """Byte strings that `lookup` finds: by their length first, then by their last eight bytes, then by all.
+    """Byte strings that `lookup` finds: by a hash of their length and their last eight bytes, then by all.
 
-    Layout, in words: the longest length, then by length the address of the first key or 0; of each key: the address of
-    the next one of its length or 0, its index, its last eight bytes (or all, if fewer), all its bytes.
+    There are so many buckets that a key which is not here nearly always meets an empty one.
+
+    Layout, in words: by how much a hash is shifted, then by bucket the address of its first key or 0; of each key: the
+    address of the next one of its bucket or 0, its index, its length, its last eight bytes (or all, if fewer), all its
+    bytes.
     """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         assert len(set(keys)) == len(keys), "a key has one index"
-        longest = max(map(len, keys), default=0)
-        words = [0] * (longest + 2)
-        words[0] = longest
+        bits = (_BUCKETS_A_KEY * len(keys)).bit_length() + 1
+        words = [64 - bits] + [0] * (1 << bits)
         entries = []
         for key in keys:
             entries.append(len(words))
             padded = key + bytes(PADDING - len(key) % 8)
-            words += [0, 0, int.from_bytes(key[-8:], "little", signed=len(key) >= 8)]
+            words += [0, 0, len(key), _last_word(key)]
             words += np.frombuffer(padded, "int64").tolist()
         self._words = np.array(words, "int64")
         self.address: int = self._words.ctypes.data
         for index in reversed(range(len(keys))):
-            head, entry = 1 + len(keys[index]), entries[index]
+            head, entry = 1 + _bucket(keys[index], bits), entries[index]
             self._words[entry : entry + 2] = self._words[head], index
             self._words[head] = self.address + 8 * entry
+
+
+def _last_word(key: bytes) -> int:
+    return int.from_bytes(key[-8:], "little", signed=len(key) >= 8)
+
+
+def _bucket(key: bytes, bits: int) -> int:
+    return ((_last_word(key) + len(key)) * _BUCKET_MULTIPLIER & _WORD_MASK) >> 64 - bits

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from stream.core.columns import Array
 from stream.core.otlp.attributes import Value, canonical
 from stream.core.otlp.scan.intern import InternTable
+from stream.core.otlp.scan.memory import address_of, int64, kernel, load32, store32
 from stream.core.otlp.scan.wire import BOOL, DOUBLE, NONE, STRING
 from stream.core.service_key import service_key
 
@@ -25,13 +27,44 @@ def dictionary(index: Array, text_of: Callable[[int], str], *first: str) -> tupl
 
     Shapes: `index` int32[n]; the indices returned are int32[n].
     """
-    if not len(index):
+    size = len(index)
+    if not size:
         return index.copy(), first
-    used = np.bincount(index).nonzero()[0].tolist()
+    most = int(index.max()) + 1
+    work = np.empty(2 * most + size, "int32")
+    count = _numbered(address_of(index), size, most, address_of(work))
+    used, dense = work[most : most + count].tolist(), work[2 * most :]
     union = {text: i for i, text in enumerate(first)}
-    lookup = np.zeros(used[-1] + 1, "int32")
-    lookup[used] = [union.setdefault(text_of(i), len(union)) for i in used]
-    return lookup[index], tuple(union)
+    lookup = [union.setdefault(text_of(i), len(union)) for i in used]
+    if lookup != list(range(count)):  # some are spelled alike, or others come first
+        dense = np.array(lookup, "int32")[dense]
+    return dense, tuple(union)
+
+
+@kernel
+def _numbered(index: int, size: int, most: int, work: int) -> Any:
+    """Numbers different indices as they come; returns how many there are.
+
+    Args:
+        index: Address of indices, int32.
+        size: How many.
+        most: All are below it.
+        work: Address of room for as many int32 twice: the second time the different indices are written there, and
+            behind them the number of each.
+    """
+    count, used, dense = int64(0), work + 4 * most, work + 8 * most
+    for i in range(most):
+        store32(work + 4 * i, int64(0))
+    for i in range(size):
+        place = work + 4 * int64(load32(index + 4 * i))
+        number = int64(load32(place))
+        if number == 0:
+            store32(used + 4 * count, int64(load32(index + 4 * i)))
+            count += 1
+            number = count
+            store32(place, number)
+        store32(dense + 4 * i, number - 1)
+    return count
 
 
 class Tables:

@@ -74,6 +74,18 @@ def test_a_message_cut_at_each_byte(signal):
     assert_equal(signal, [value[:length] for length in range(len(value) + 1)])
 
 
+@pytest.mark.parametrize("inserted", [b" ", b",", b"0", b'"', b"\\", b"null", b"[]"])
+def test_the_usual_spelling_with_something_inserted_anywhere(inserted):
+    span = (
+        b'{"traceId":"%s","spanId":"0102030405060708","traceState":"ot=th:8","name":"GET","kind":2,'
+        b'"startTimeUnixNano":"1790000000000000000","endTimeUnixNano":"1790000000000000001","attributes":['
+        b'{"key":"http.route","value":{"stringValue":"/"}},{"key":"y","value":{"intValue":"3"}}],"status":{"code":2}}'
+    ) % (b"ab" * 16)
+    value = b'{"resourceSpans":[{"scopeSpans":[{"spans":[%s,{}]}]}]}' % span
+    reading = Reading(attributes=("http.route",))
+    assert_equal(Signal.SPAN, [value[:at] + inserted + value[at:] for at in range(len(value) + 1)], reading)
+
+
 @pytest.mark.parametrize(("name", "signal"), CAPTURES)
 def test_captured_messages_with_changed_bytes(name, signal):
     source = seeded("captures", name, signal.name)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.common.v1.common_pb2 import KeyValue
 
 from stream.core.columns import RejectReason, RowFlag
 from stream.core.otlp import ONLY_FIELDS, Limits, Messages, Reading
@@ -17,7 +18,7 @@ from stream.core.otlp.scan import traces as compiled
 from tests.core.otlp import captures
 from tests.core.otlp.scan.equality import assert_equal, without_too_deep
 from tests.core.otlp.scan.wire_messages import Writer, damaged, delimited
-from tests.core.otlp.spans import T0, attributes, span
+from tests.core.otlp.spans import T0, attribute, attributes, span
 
 LISTED = Reading(attributes=("cohort", "deployment.environment.name", "http.request.method", "k", "service.name"))
 NARROW = Reading(
@@ -184,3 +185,44 @@ def test_sources_and_offsets():
     rows = compiled.decode(messages).rows
     assert rows.offset.tolist() == [offset for i in range(5) for offset in [70 + i] * i]
     assert rows.source.tolist() == [3] * 10
+
+
+def test_a_tracestate_that_is_sent_again_is_weighed_by_each_trace_for_itself():
+    states = ("ot=th:8", "ot=th:8", "ot=th:c", "ot=th:c;rv:c0000000000000", "ot=p:3", "", "x" * 130, "ot=th:8")
+    ids = (b"", b"\0" * 16, b"\xff" * 16, b"\xff" * 8, b"\x7f" * 16, b"\x81" * 16)
+    spans = [span(trace_state=state, trace_id=ids[i % 6]) for i, state in enumerate(states * 5)]
+    assert_same([request(spans), request(spans[::-1])], ONLY_FIELDS)
+    assert_same([request(spans)], NARROW)
+
+
+def test_no_tracestate_is_remembered_from_another_call():
+    for threshold in ("8", "c", "8", "0"):
+        assert_same([request([span(trace_state=f"ot=th:{threshold}", trace_id=b"\x99" * 16)] * 3)], ONLY_FIELDS)
+
+
+def either_way(key, value):
+    """Returns an attribute of a span with its key first, and one with its value first."""
+    usual = attribute(key, value)
+    other = KeyValue(value=usual.value).SerializeToString() + KeyValue(key=key).SerializeToString()
+    return [delimited(9, usual.SerializeToString()), delimited(9, other)]
+
+
+def test_attributes_of_every_size_and_type_in_either_order():
+    sizes = (*range(0, 10), 31, 32, *range(95, 135), 300)
+    values = [*("é" * (size % 3) + "t" * size for size in sizes), 0, 127, 128, 16383, 16384, -1, True, 2.5, [], None]
+    keys = ("k", "cohort", "http.request.method", "http.request.methoD", "q" * 90, "")
+    fields = [field for key in keys for value in values for field in either_way(key, value)]
+    spans = [b"".join(fields[i : i + 3]) for i in range(len(fields))]
+    timed = span().SerializeToString()
+    assert_same([delimited(1, delimited(2, delimited(2, one + timed))) for one in spans], LISTED)
+
+
+@pytest.mark.parametrize("order", [0, 1])
+def test_a_span_that_ends_anywhere_while_its_message_goes_on(order):
+    pairs = ("http.request.method", "GET"), ("url.path", "/a"), ("http.response.status_code", 500), ("k", 3)
+    head = span(trace_id=b"t" * 16, span_id=b"s" * 8, parent_span_id=b"p" * 8, trace_state="ot=th:0", name="GET")
+    whole = head.SerializeToString() + b"".join(either_way(*pair)[order] for pair in pairs)
+    parts = [delimited(1, delimited(2, delimited(2, whole[:cut]))) for cut in range(len(whole) + 1)]
+    assert_same(parts, LISTED)
+    for part in parts:
+        assert_same([part], LISTED)
