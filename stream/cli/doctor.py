@@ -22,6 +22,7 @@ from stream.cli.findings import Finding, Level, TopicReport, findings, in_order
 from stream.cli.sampled import Observed, ServiceSample, TopicSample
 from stream.cli.standing import Checkpoints, Standing, standing_findings, standing_of
 from stream.config.exit_codes import FAIL
+from stream.config.problems import printable
 from stream.config.sources import TOPICS
 from stream.core.columns import Kind, Signal
 from stream.core.engine import balance
@@ -115,7 +116,7 @@ def _run(arguments: argparse.Namespace) -> int:
         print(orjson.dumps(as_object(reports, standing, found), option=orjson.OPT_NON_STR_KEYS).decode())
     else:
         for line in lines(reports, standing, found, wall_ns=time.time_ns()):
-            print(_printable(line))
+            print(printable(line))
     return exit_code(found)
 
 
@@ -360,8 +361,3 @@ def _some(names: Sequence[str]) -> str:
 
 def _time(time_ns: int) -> str:
     return datetime.fromtimestamp(time_ns // SECOND_NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _printable(text: str) -> str:
-    """Returns the line without what a terminal would act on: names come from whoever sends telemetry."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

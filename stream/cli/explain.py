@@ -13,8 +13,8 @@ from stream.cli.arguments import positive
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.cli.explained import as_object, exit_code, lines
 from stream.cli.explained_events import Explanation
-from stream.cli.wording import printable
 from stream.config.exit_codes import INCONCLUSIVE
+from stream.config.problems import printable
 from stream.core.slo.spec import SliSignal
 from stream.core.units import HOUR_NS
 from stream.replay.evidence import (

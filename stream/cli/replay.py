@@ -13,8 +13,8 @@ import orjson
 from stream.cli.arguments import not_negative
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.cli.findings import count
-from stream.cli.wording import printable
 from stream.config.exit_codes import FAIL, INCONCLUSIVE
+from stream.config.problems import printable
 from stream.core.errors import ConfigError
 from stream.replay.comparison import Difference, FieldDifference, Kind, TopicResult
 from stream.replay.reading import OUTPUTS, Topics

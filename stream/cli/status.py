@@ -19,8 +19,9 @@ from rich.text import Text
 
 from stream.cli.arguments import seconds
 from stream.cli.connection import Connection, add_arguments, connected
-from stream.cli.wording import figure, moment, printable
+from stream.cli.wording import figure, moment
 from stream.config import exit_codes
+from stream.config.problems import printable
 from stream.core.slo.burn_rate import Severity, duration
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, SECOND_NS
 from stream.kafka.log_topic import log_has_create_time, log_partitions

@@ -12,6 +12,7 @@ import orjson
 
 from stream.cli.arguments import positive
 from stream.cli.connection import Connection, add_arguments, connected
+from stream.config.problems import printable
 from stream.core.errors import ConfigError
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 from stream.kafka.clients import TopicPartition, assigned_reader, stop
@@ -69,7 +70,7 @@ def line(topic: str, value: bytes) -> str:
     """
     event = orjson.loads(value)
     text = f"{event['time']} {_LINES[topic](event['data'])}"
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    return printable(text)
 
 
 def _sli(data: Data) -> str:

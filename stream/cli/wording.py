@@ -71,8 +71,3 @@ def amount(total: float, unit: str) -> str:
 def figure(value: float | None) -> str:
     """Returns a number of three digits; None is no data."""
     return "no data" if value is None else f"{value:.3g}"
-
-
-def printable(text: str) -> str:
-    """Returns a line without what a terminal would act on: names come from whoever sends telemetry."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -10,6 +10,7 @@ from typing import Any
 from stream.config.durations import shorthand_minutes
 from stream.config.problems import either, nearest, quoted
 from stream.config.sections import Section
+from stream.core.slo.alerts import DEPLOY_MUTE_MINUTES_MAX
 from stream.core.slo.spec import EmptySlice
 
 PREFIX = "qma/"
@@ -23,7 +24,6 @@ SHORT_WINDOW = "qma/short-window"
 CERTIFICATE = "qma/certificate"
 FLOOR_PER_HOUR = "qma/floor-per-hour"
 
-DEPLOY_MUTE_MINUTES_MAX = 30
 LINK_CHARACTERS_MAX = 2048
 
 _COUNT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)

@@ -89,8 +89,12 @@ def quoted(text: str) -> str:
 def shown(text: str) -> str:
     """Returns `text` on one line: control characters escaped, cut after 60 characters."""
     cut = text[:QUOTED_CHARACTERS_MAX]
-    escaped = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in cut)
-    return f"{escaped}…" if len(text) > len(cut) else escaped
+    return f"{printable(cut)}…" if len(text) > len(cut) else printable(cut)
+
+
+def printable(text: str) -> str:
+    """Returns a line without what a terminal would act on: names come from whoever sends telemetry."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def nearest(word: str, known: Iterable[str], *, ratio_min: float = 0.6) -> str | None:

@@ -433,9 +433,11 @@ def _finite(value: float) -> float | None:
 
 
 def _time(time_ns: int | None) -> str | None:
-    """Returns RFC 3339 in UTC with milliseconds."""
-    if time_ns is None:
-        return None
+    return None if time_ns is None else rfc3339(time_ns)
+
+
+def rfc3339(time_ns: int) -> str:
+    """Returns RFC 3339 in UTC with milliseconds: texts compare as times do."""
     seconds, rest = divmod(time_ns, SECOND_NS)
     moment = datetime.fromtimestamp(seconds, UTC)
     return f"{moment:%Y-%m-%dT%H:%M:%S}.{rest // 1_000_000:03d}Z"

@@ -15,9 +15,10 @@ from typing import Any
 import aiohttp
 import orjson
 
+from stream.core.rendering import rfc3339
 from stream.core.slo.burn_rate import Severity
 from stream.core.units import SECOND_NS
-from stream.notify.board import Alert, Board, rfc3339
+from stream.notify.board import Alert, Board
 from stream.notify.endpoint import Endpoint
 from stream.notify.stats import NotifyStats
 

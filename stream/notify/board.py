@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from typing import Any, Self
 
+from stream.core.rendering import rfc3339
 from stream.core.service_key import ABSENT_NAMESPACE, split_service_key
-from stream.core.units import MINUTE_NS, SECOND_NS
+from stream.core.units import MINUTE_NS
 from stream.notify.events import BURN_RATE, STATUS, Event, read_event
 
 ALERT_NAME = "ObjectiveAtRisk"
@@ -220,9 +220,3 @@ def _alert(status: _Status, entry: Mapping[str, Any], said: _Said | None) -> Ale
 def _filled(texts: Mapping[str, str]) -> dict[str, str]:
     """Returns what has a text: for Alertmanager an empty label is an absent one."""
     return {name: text for name, text in texts.items() if text}
-
-
-def rfc3339(time_ns: int) -> str:
-    """Returns a time as events have it, so that texts compare as times do."""
-    moment = datetime.fromtimestamp(time_ns // SECOND_NS, UTC)
-    return f"{moment:%Y-%m-%dT%H:%M:%S}.{time_ns % SECOND_NS // 1_000_000:03d}Z"

@@ -24,6 +24,7 @@ from stream.cli import doctor
 from stream.cli.findings import Finding, Level, TopicReport, findings
 from stream.cli.sampled import Observed, TopicSample, key_use
 from stream.cli.standing import Checkpoints, standing_findings, standing_of
+from stream.config.problems import printable
 from stream.core.columns import RejectReason, Signal
 from stream.core.engine import Balance
 from stream.core.engine.clocks import Clocks
@@ -381,7 +382,7 @@ def test_what_the_pipeline_refused_is_advice_by_reason() -> None:
 
 def test_names_that_a_terminal_would_act_on_are_shown_escaped() -> None:
     lines = list(doctor.lines([report([trace(service_name="a\x1b[2Jb")])], None, [], wall_ns=NOW_NS))
-    shown = [doctor._printable(line) for line in lines]
+    shown = [printable(line) for line in lines]
     assert any("a\\x1b[2Jb" in line for line in shown)
     assert not any("\x1b" in line for line in shown)
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stream.cli.explained import as_object, exit_code, lines
 from stream.cli.explained_events import Explanation
-from stream.cli.wording import printable
+from stream.config.problems import printable
 from stream.core.cells import Column
 from stream.core.columns import Kind, RowFlag, Rows
 from stream.core.engine import Engine

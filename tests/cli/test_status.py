@@ -16,12 +16,11 @@ from rich.console import Console
 from stream.cli import status as command
 from stream.cli.status import exit_code, lines, standings, table, verdict
 from stream.core.errors import ConfigError, IncompatibleError
-from stream.core.rendering import render
+from stream.core.rendering import render, rfc3339
 from stream.core.units import MINUTE_NS
 from stream.kafka.clients import checkpoint_producer, stop
 from stream.kafka.local import LocalKafka
 from stream.kafka.topics import TimestampType, apply, pipeline_topics
-from stream.notify.board import rfc3339
 from tests.core.engine.log_writer import T0_NS as LOG_BEGINS_NS
 from tests.core.engine.log_writer import run
 from tests.core.engine.scenarios import BAD, GOOD, rich_log

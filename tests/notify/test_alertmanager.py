@@ -18,10 +18,11 @@ import pytest
 from prometheus_client import CollectorRegistry
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as parse_openmetrics
 
+from stream.core.rendering import rfc3339
 from stream.core.units import MINUTE_NS, SECOND_NS
 from stream.metrics.exposition import exposition
 from stream.notify.alertmanager import Alertmanager
-from stream.notify.board import Board, rfc3339
+from stream.notify.board import Board
 from stream.notify.endpoint import endpoint, tls_context
 from stream.notify.stats import NotifyCollector, NotifyStats
 from tests.notify.receiver import Receiver, receiving

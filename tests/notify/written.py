@@ -8,8 +8,8 @@ from typing import Any
 
 import orjson
 
+from stream.core.rendering import rfc3339
 from stream.core.units import MINUTE_NS
-from stream.notify.board import rfc3339
 
 _EXAMPLES = Path(__file__).parents[2] / "schemas" / "conformance"
 _STATUS = json.loads((_EXAMPLES / "status.v1" / "valid" / "page_fires.json").read_text())

@@ -11,14 +11,12 @@ from stream.core.engine.suspects import suspect_of
 from stream.core.engine.windows import Reader
 from stream.core.events import AlertEvent, HeldBack, HeldBackBy, Output
 from stream.core.exemplars import Exemplars
-from stream.core.slo.alerts import Alert, AlertState
+from stream.core.slo.alerts import DEPLOY_MUTE_MINUTES_MAX, Alert, AlertState
 from stream.core.slo.burn_rate import BurnRule, RuleKind, burn_rate, burns, rules_for
 from stream.core.slo.explanation import AlertReading, explain
 from stream.core.slo.sli import budget, remaining, sli
 from stream.core.slo.spec import Objective
 from stream.core.units import HOUR_MINUTES
-
-DEPLOY_MUTE_MINUTES_MAX = 30
 
 
 def advance_alerts(state: State, service: Service, reader: Reader, exemplars: Exemplars | None) -> list[Output]:

@@ -22,11 +22,13 @@ def advance_budget(state: State, reader: Reader, event: SliEvent) -> list[Output
     minute, outputs = reader.closing.minute, list[Output]()
     counted = reader.window(1)
     entered = reader.own.ledger.close_minute(minute, counted, _is_burning(reader))
+    is_hour = (minute + 1) % HOUR_MINUTES == 0 and not reader.closing.catching_up
+    coming = forecast_of(state, reader) if is_hour or entered is not None else None
     if entered is not None:
-        outputs.append(_told(state, reader, event, entered, forecast_of(state, reader)))
+        outputs.append(_told(state, reader, event, entered, coming))
     outputs += [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in _exclusions(reader)]
-    if (minute + 1) % HOUR_MINUTES == 0 and not reader.closing.catching_up:
-        outputs.append(_told(state, reader, event, None, forecast_of(state, reader)))
+    if is_hour:
+        outputs.append(_told(state, reader, event, None, coming))
     return outputs
 
 

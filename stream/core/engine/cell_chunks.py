@@ -20,7 +20,6 @@ from stream.core.engine.state import SERIES, VERSIONS, SeriesKey, State, StoredS
 from stream.core.units import HOUR_MINUTES
 
 _STORES = (SERIES, VERSIONS)
-_BOTH = "both"
 _NAMES_LENGTH = struct.Struct("<I")
 _END_OF_STREAM = struct.pack("<II", 0xFFFFFFFF, 0)
 _COLUMNS = [f"{column.name.lower()}{'_excess' if 'WEIGHT' in column.name else ''}" for column in Column]
@@ -42,7 +41,7 @@ def parse_span_key(key: bytes) -> StoredSpan | None:
     if not key.startswith(b"cells/") or is_of_format_2(key):
         return None
     _, ring, number, service = key.decode().split("/", 3)
-    return StoredSpan(service, _BOTH, Span(int(ring), int(number)))
+    return StoredSpan(service, Span(int(ring), int(number)))
 
 
 def is_of_format_2(key: bytes) -> bool:
@@ -53,7 +52,7 @@ def is_of_format_2(key: bytes) -> bool:
 def spans_of_hours(state: State, hours: set[tuple[str, int]]) -> set[StoredSpan]:
     """Returns the spans in which these hours of services are stored."""
     within = {hour: state.cells[SERIES].spans_of_hour(hour) for hour in {hour for _, hour in hours}}
-    return {StoredSpan(service, _BOTH, span) for service, hour in hours for span in within[hour]}
+    return {StoredSpan(service, span) for service, hour in hours for span in within[hour]}
 
 
 def is_stored(state: State, stored: StoredSpan) -> bool:

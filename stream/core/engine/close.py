@@ -122,7 +122,6 @@ def _close(state: State, minute: int) -> list[Output]:
     for cells in state.cells.values():
         cells.retire(state.retired_minute)
     if state.next_minute % HOUR_MINUTES == 0:
-        state.changes.retired = True
         state.clocks.forget_gaps(state.next_minute - GAPS_KEPT_MINUTES)
     return outputs
 

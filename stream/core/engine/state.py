@@ -22,10 +22,9 @@ SERIES, VERSIONS = "series", "versions"
 
 @dataclass(frozen=True, slots=True, order=True)
 class StoredSpan:
-    """A chunk of cells: one stretch of one ring of one service, of all versions together or of each."""
+    """A chunk of cells: one stretch of one ring of one service, of all versions together and of each."""
 
     service: str
-    store: str
     span: Span
 
 
@@ -48,7 +47,6 @@ class Changes:
     hours: set[tuple[str, int]] = field(default_factory=set)
     """Services and hours of event time whose cells changed: no stored span is shorter."""
     closed_sketches: set[tuple[str, int]] = field(default_factory=set)
-    retired: bool = False
     retired_services: set[str] = field(default_factory=set)
 
     def retire_service(self, key: str) -> None:
@@ -109,10 +107,3 @@ class State:
             frontier_ns=self.clocks.frontier_ns,
             config_version=self.config_version,
         )
-
-    def series_by_service(self, store: str) -> dict[str, list[SeriesKey]]:
-        """Returns the series of every service that has any, in order."""
-        series: dict[str, list[SeriesKey]] = {}
-        for key in sorted(self.cells[store].index):
-            series.setdefault(key[0], []).append(key)
-        return series

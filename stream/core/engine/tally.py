@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -41,24 +41,7 @@ class Predicate:
     @classmethod
     def of(cls, objective: Objective) -> Predicate:
         """Returns the predicate of an objective."""
-        return cls(
-            signal=objective.signal,
-            kinds=objective.kinds,
-            metric=objective.metric,
-            event=objective.event,
-            attributes=objective.attributes,
-            duration_lte_ns=objective.duration_lte_ns,
-            good_attributes=objective.good_attributes,
-            severity_lt=objective.severity_lt,
-            sampling_none=objective.sampling_none,
-            without=objective.without,
-            bad_attributes=objective.bad_attributes,
-            threshold=objective.threshold,
-            good_metric=objective.good_metric,
-            bad_metric=objective.bad_metric,
-            raw=objective.raw,
-            versions=objective.versions,
-        )
+        return cls(**{f.name: getattr(objective, f.name) for f in fields(cls)})
 
     def of_versions(self, pairs: Sequence[tuple[str, str]]) -> Array:
         """Returns bool[pairs]: whether the version of a pair (service, version) is one that counts."""

@@ -10,6 +10,9 @@ from typing import Any, Self
 
 from stream.core.slo.burn_rate import DEFAULT_RULES, BurnRule, RuleKind, Severity
 
+DEPLOY_MUTE_MINUTES_MAX = 30
+"""A deploy holds notifications back for so long at most."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alerting:
@@ -21,7 +24,7 @@ class Alerting:
         low_traffic_guard: Fire on a burn rate only where the lower 95 % bound of the long window's exceeds 1.
         cooldown_minutes: An alert resolves when it has not burned for this long; 0: at once.
         notify_resolved: Tell of resolutions, too.
-        deploy_mute_minutes: After a new version appears, notifications are held back for this long; at most 30.
+        deploy_mute_minutes: After a new version appears, notifications are held back for this long.
         targets: Names of the notification targets.
         runbook: Link to what to do.
         dashboard: Link to where to look.

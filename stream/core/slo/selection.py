@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -45,8 +45,7 @@ def having(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
         attribute_sets: Canonical texts, as in `Rows.attribute_sets`.
         wanted: Attributes and values; () lets everything pass.
     """
-    allowed = [(key, frozenset(values)) for key, values in wanted]
-    return np.array([_has(parse(text), allowed) for text in attribute_sets], bool)
+    return _having(attribute_sets, wanted, all)
 
 
 def having_any(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
@@ -56,8 +55,7 @@ def having_any(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
         attribute_sets: Canonical texts, as in `Rows.attribute_sets`.
         wanted: Attributes and values; () lets nothing pass.
     """
-    listed = [(key, frozenset(values)) for key, values in wanted]
-    return np.array([_has_any(parse(text), listed) for text in attribute_sets], bool)
+    return _having(attribute_sets, wanted, any)
 
 
 def within_threshold(attribute_sets: Sequence[str], threshold: Threshold) -> Array:
@@ -100,9 +98,8 @@ def _is_within(value: Value | None, threshold: Threshold) -> bool:
     return bool(_COMPARED[threshold.op](Fraction(value), Fraction(threshold.value)))
 
 
-def _has_any(found: dict[str, Value], listed: list[tuple[str, frozenset[str]]]) -> bool:
-    return any(key in found and as_text(found[key]) in values for key, values in listed)
-
-
-def _has(found: dict[str, Value], allowed: list[tuple[str, frozenset[str]]]) -> bool:
-    return all(key in found and as_text(found[key]) in values for key, values in allowed)
+def _having(attribute_sets: Sequence[str], wanted: Wanted, enough: Callable[[Iterable[bool]], bool]) -> Array:
+    """Returns bool[sets]: whether `enough` (all or any) of the attributes have one of their values."""
+    listed = [(key, frozenset(values)) for key, values in wanted]
+    found = map(parse, attribute_sets)
+    return np.array([enough(key in a and as_text(a[key]) in values for key, values in listed) for a in found], bool)

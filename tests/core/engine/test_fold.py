@@ -1,11 +1,7 @@
 """The fold of one partition: every row once, in any split, from any process; late, future, capped, corrected."""
 
 import json
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +14,7 @@ from stream.core.events import DeadLetter, Output, SliEvent
 from stream.core.log import LogRecord, decode_record, encode_record
 from stream.core.rendering import render
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS, SECOND_NS, WEIGHT_ONE
+from tests.core.engine.hash_seeds import printed
 from tests.core.engine.log_writer import (
     T0_NS,
     Event,
@@ -329,17 +326,7 @@ def test_the_window_of_a_correction_holds_all_its_events(window_minutes: int):
 
 
 def test_outputs_and_state_are_the_same_bytes_under_any_hash_seed():
-    script = Path(__file__).with_name("fold_digest.py")
-    digests = {
-        subprocess.run(
-            [sys.executable, str(script)],
-            env={**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": os.getcwd()},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout
-        for seed in ("0", "1", "2")
-    }
+    digests = printed("fold_digest.py", ("0", "1", "2"))
     assert len(digests) == 1
     assert len(digests.pop().split()) == 2
 

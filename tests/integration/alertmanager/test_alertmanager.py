@@ -18,9 +18,10 @@ import aiohttp
 import yaml
 from aiohttp import web
 
+from stream.core.rendering import rfc3339
 from stream.core.units import MINUTE_NS
 from stream.notify.alertmanager import Alertmanager
-from stream.notify.board import Board, rfc3339
+from stream.notify.board import Board
 from stream.notify.endpoint import endpoint
 from stream.notify.stats import NotifyStats
 from tests.integration.alertmanager.programs import program
