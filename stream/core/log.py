@@ -22,13 +22,14 @@ from stream.core.columns import (
 )
 from stream.core.errors import DecodeError, IncompatibleError
 from stream.core.fingerprints import Fingerprints, decode_fingerprints, encode_fingerprints
+from stream.core.indicators import Indicators, decode_indicators, encode_indicators
 from stream.core.points import Points, decode_points, encode_points
 
 MAGIC = b"QMAL"
 FORMAT = 2
 """Format 1 had no points and no fingerprints, and rows with fewer columns; this version reads it, too."""
 _PREFIX = struct.Struct("<4sHI")
-_SECTIONS = ("config", "fingerprints", "rows", "points", "receipts", "progress")
+_SECTIONS = ("config", "fingerprints", "rows", "points", "indicators", "receipts", "progress")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ class LogRecord:
     fingerprints: Fingerprints | None = None
     rows: Rows | None = None
     points: Points | None = None
+    indicators: Indicators | None = None
     receipts: Receipts | None = None
     progress: Progress | None = None
 
@@ -130,6 +132,8 @@ def encode_record(record: LogRecord) -> bytes:
         bodies["rows"] = encode_rows(record.rows)
     if record.points is not None and len(record.points):
         bodies["points"] = encode_points(record.points)
+    if record.indicators is not None and len(record.indicators):
+        bodies["indicators"] = encode_indicators(record.indicators)
     if record.receipts is not None and len(record.receipts):
         bodies["receipts"] = encode_receipts(record.receipts)
     if record.progress is not None:
@@ -186,6 +190,7 @@ def _decode_sections(header: dict[str, Any], view: memoryview, position: int) ->
         fingerprints=decode_fingerprints(bodies["fingerprints"]) if "fingerprints" in bodies else None,
         rows=decode_rows(bodies["rows"]) if "rows" in bodies else None,
         points=decode_points(bodies["points"]) if "points" in bodies else None,
+        indicators=decode_indicators(bodies["indicators"]) if "indicators" in bodies else None,
         receipts=decode_receipts(bodies["receipts"]) if "receipts" in bodies else None,
         progress=_progress(orjson.loads(bodies["progress"])) if "progress" in bodies else None,
     )

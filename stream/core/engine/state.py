@@ -92,8 +92,10 @@ class State:
 
     @property
     def topics(self) -> list[str]:
-        """The source topics of the configuration."""
-        return [source.topic for source in self.bundle.sources] if self.bundle is not None else []
+        """The source topics that move the frontier."""
+        return (
+            [source.topic for source in self.bundle.sources if source.is_telemetry] if self.bundle is not None else []
+        )
 
     def context(self) -> Context:
         """Returns where and when in the log the fold is."""

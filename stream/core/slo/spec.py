@@ -19,6 +19,7 @@ from stream.core.errors import IncompatibleError
 from stream.core.otlp import Limits
 from stream.core.slo.alerts import Alerting
 from stream.core.slo.calendar import Calendar
+from stream.core.slo.composite import Composite
 from stream.core.slo.declared import Adjustment, Mute
 from stream.core.units import DAY_MINUTES, MINUTE_NS
 
@@ -36,6 +37,8 @@ class SliSignal(StrEnum):
     """Spans, and flat events, which say the same."""
     LOGS = "logs"
     METRICS = "metrics"
+    INDICATORS = "indicators"
+    """Other objectives."""
 
 
 class SourceSignal(StrEnum):
@@ -45,6 +48,8 @@ class SourceSignal(StrEnum):
     METRICS = "metrics"
     LOGS = "logs"
     EVENTS = "events"
+    INDICATORS = "indicators"
+    """Our own `qma.sli`, read back."""
 
 
 class Encoding(StrEnum):
@@ -55,12 +60,15 @@ class Encoding(StrEnum):
     FLAT = "flat"
     AUTO = "auto"
     """Each message is looked at."""
+    SLI = "sli"
+    """Events of `qma.sli`: for indicators, and for nothing else."""
 
 
 CARRIERS: dict[SliSignal, tuple[SourceSignal, ...]] = {
     SliSignal.SPANS: (SourceSignal.TRACES, SourceSignal.EVENTS),
     SliSignal.LOGS: (SourceSignal.LOGS,),
     SliSignal.METRICS: (SourceSignal.METRICS,),
+    SliSignal.INDICATORS: (SourceSignal.INDICATORS,),
 }
 """The signals of the sources that an objective can be counted from."""
 
@@ -168,6 +176,7 @@ class Objective:
         calendar: Name of its calendar in the bundle; None: its window rolls, and is `window_minutes` long.
         floor_per_hour: Events that there are every hour, at least; what is missing of them may have been bad.
         certified: A certificate of the service claims it.
+        composite: What it is made of, where `signal` says other objectives; None otherwise.
         alerting: Its alerts. No part of the digest.
 
     At most one of `duration_lte_ns`, `good_attributes`, `severity_lt`, `bad_attributes`, `threshold`, `good_metric`,
@@ -203,6 +212,7 @@ class Objective:
     calendar: str | None = None
     floor_per_hour: int | None = None
     certified: bool = True
+    composite: Composite | None = None
     alerting: Alerting = _NO_ALERTING
     _digest: str = field(default="", init=False, repr=False, compare=False)
 
@@ -248,8 +258,9 @@ class Objective:
         for name in ("threshold", "slices"):
             if name in body:
                 body[name] = asdict(body[name])
-        if "alerting" in body:
-            body["alerting"] = self.alerting.dump()
+        for name in ("composite", "alerting"):
+            if name in body:
+                body[name] = getattr(self, name).dump()
         return body
 
     @classmethod
@@ -265,6 +276,8 @@ class Objective:
             values["threshold"] = Threshold(**{**body["threshold"], "op": Comparison(body["threshold"]["op"])})
         if "slices" in body:
             values["slices"] = Slices(**{**body["slices"], "empty": EmptySlice(body["slices"]["empty"])})
+        if "composite" in body:
+            values["composite"] = Composite.load(body["composite"])
         if "alerting" in body:
             values["alerting"] = Alerting.load(body["alerting"])
         return cls(**values)
@@ -306,6 +319,11 @@ class Source:
         if not self.signal:
             signal = SourceSignal.EVENTS if self.encoding == Encoding.FLAT else SourceSignal.TRACES
             object.__setattr__(self, "signal", signal.value)
+
+    @property
+    def is_telemetry(self) -> bool:
+        """Whether it moves the frontier. Our own indicators do not: they follow it."""
+        return self.signal != SourceSignal.INDICATORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
