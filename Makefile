@@ -15,8 +15,9 @@ BUILD_TOOLS := cffi|cython|packaging|pycparser|setuptools|wheel
 demo: $(STAMP)
 	$(BIN)/qma demo $(ARGS)
 
+# Two processes, each with files of its own (tests/conftest.py). Tests start many interpreters: these may keep bytecode.
 test: check
-	$(BIN)/python -m pytest $(ARGS)
+	env -u PYTHONDONTWRITEBYTECODE $(BIN)/python -m pytest -n 2 $(ARGS)
 
 check: $(STAMP)
 	$(BIN)/ruff check .

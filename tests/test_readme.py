@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from stream.kafka.local import LocalKafka
+from tests.cli.conftest import free_ports
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -48,7 +49,7 @@ def test_a_transcript_is_what_the_command_prints(command: str, output: str):
 def test_the_commands_for_ones_own_kafka_count_ones_own_event(kafka: LocalKafka, topic_prefix: str, tmp_path: Path):
     setup, send, *_ = code_blocks("On your own Kafka")
     environment = {**ENVIRONMENT, "QMA_BROKER": kafka.bootstrap, "QMA_PREFIX": topic_prefix}
-    environment["QMA_LISTEN"] = "127.0.0.1:29464"
+    environment["QMA_LISTEN"] = f"127.0.0.1:{free_ports()}"
     lines = [line for line in setup.splitlines() if not line.startswith("export QMA_BROKER=")]
     assert lines[-1].startswith("qma worker")
 

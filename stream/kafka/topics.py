@@ -126,7 +126,7 @@ def pipeline_topics(
         ours(
             "shuffle",
             partitions,
-            {**_kept(7), "message.timestamp.type": log_timestamp_type, **_LARGE},
+            {**_log_kept(log_timestamp_type), "message.timestamp.type": log_timestamp_type, **_LARGE},
         ),
         ours("state", partitions, {**_compacted(segment_ms=10 * _MINUTE_MS), **_LARGE}),
         *outputs,
@@ -136,6 +136,12 @@ def pipeline_topics(
 
 
 _LARGE = {"max.message.bytes": str(MAX_REQUEST_BYTES)}
+
+
+def _log_kept(timestamp_type: TimestampType) -> dict[str, str]:
+    """A log whose clock is that of its sources holds old times, and 1970 before the first message is read: to a broker
+    that looks at these, all of it has expired."""
+    return _kept(7) if timestamp_type == "LogAppendTime" else {**_kept(7), "retention.ms": "-1"}
 
 
 def _kept(days: int) -> dict[str, str]:

@@ -25,7 +25,7 @@ REPOSITORY = Path(__file__).parents[2]
 MARK = "CHAOS_FLEET"
 """Environment variable that tells our processes from everybody else's."""
 
-READY_S = 45.0
+READY_S = 120.0
 STOP_S = 10.0
 
 _POLL_S = 0.1

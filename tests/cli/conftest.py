@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+import socket
 import subprocess
 import sys
 from dataclasses import dataclass
@@ -16,6 +17,18 @@ from stream.cli import main
 from stream.kafka.local import LocalKafka
 
 ROOT = Path(__file__).parents[2]
+
+
+def free_ports() -> int:
+    """Returns a port that is free, as the next one is."""
+    while True:
+        with socket.create_server(("127.0.0.1", 0)) as first:
+            port = int(first.getsockname()[1])
+            try:
+                socket.create_server(("127.0.0.1", port + 1)).close()
+            except OSError:
+                continue
+        return port
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -19,23 +18,11 @@ from pathlib import Path
 import pytest
 from prometheus_client.parser import text_string_to_metric_families as parse
 
-from tests.cli.conftest import ROOT, Qma
+from tests.cli.conftest import ROOT, Qma, free_ports
 
 OBJECTIVE = str(ROOT / "deploy" / "slo" / "checkout-availability.yaml")
 EVENTS = 40
 STOP_S = 15.0
-
-
-def free_ports() -> int:
-    """Returns a port that is free, as the next one is."""
-    while True:
-        with socket.create_server(("127.0.0.1", 0)) as first:
-            port = int(first.getsockname()[1])
-            try:
-                socket.create_server(("127.0.0.1", port + 1)).close()
-            except OSError:
-                continue
-        return port
 
 
 def flat_events() -> str:

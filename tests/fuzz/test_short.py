@@ -14,6 +14,8 @@ from tests.fuzz.campaign import Options
 from tests.fuzz.formats import READINGS, formats
 from tests.fuzz.guard import FILLS, Guard
 
+pytestmark = pytest.mark.usefixtures("kernels")
+
 TRACES = "span.otlp_proto"
 
 

@@ -34,6 +34,12 @@ def test_the_pipeline_has_the_topics_of_the_design() -> None:
     assert [name for name, spec in specs.items() if not spec.ours] == ["otlp_spans"]
 
 
+def test_a_log_with_the_time_of_its_sources_never_expires() -> None:
+    """The broker would delete what it holds of old input, and the records from before the first message, dated 1970."""
+    specs = {spec.name: spec for spec in pipeline_topics("qma.", 1, 1, "CreateTime")}
+    assert specs["qma.shuffle"].config["retention.ms"] == "-1"
+
+
 def test_one_replica_asks_for_no_second_one() -> None:
     assert all("min.insync.replicas" not in spec.config for spec in pipeline_topics("qma.", 1, 1, "CreateTime"))
 

@@ -1,5 +1,6 @@
 """Checkpoints: whatever moment the state is saved at and taken back, the fold goes on as if nothing had happened."""
 
+import functools
 import struct
 
 import orjson
@@ -77,32 +78,36 @@ def days() -> Log:
     return writer.log
 
 
-EIGHT_HOURS = eight_hours()
-DAYS = days()
-RICH = rich_log()[:80]
-UNINTERRUPTED = {id(log): fold(log) for log in (EIGHT_HOURS, RICH, DAYS)}
+LOGS = {"spans retire": eight_hours(), "much happens": rich_log()[:80], "days": days()}
+
+
+@functools.cache
+def uninterrupted(log: str) -> tuple[Bytes, Engine]:
+    """Returns the outputs of a log that is folded at one go, and the engine."""
+    outputs, _, engine = fold(LOGS[log])
+    return outputs, engine
 
 
 @settings(max_examples=6)
 @given(st.data())
-@pytest.mark.parametrize("log", [EIGHT_HOURS, RICH], ids=["spans retire", "much happens"])
-def test_a_crash_after_any_checkpoint_changes_no_byte(log: Log, data: st.DataObject):
-    positions = st.frozensets(st.integers(0, len(log) - 1), max_size=6)
+@pytest.mark.parametrize("log", ["spans retire", "much happens"])
+def test_a_crash_after_any_checkpoint_changes_no_byte(log: str, data: st.DataObject):
+    positions = st.frozensets(st.integers(0, len(LOGS[log]) - 1), max_size=6)
     restores, checkpoints = data.draw(positions), data.draw(positions)
-    outputs, topic, engine = fold(log, checkpoints, restores)
-    whole_outputs, _, whole = UNINTERRUPTED[id(log)]
+    outputs, topic, engine = fold(LOGS[log], checkpoints, restores)
+    whole_outputs, whole = uninterrupted(log)
     assert outputs == whole_outputs
     assert engine.snapshot() == whole.snapshot()
     assert Engine.restore(0, topic).snapshot() == whole.snapshot()
 
 
-@pytest.mark.parametrize("log", [EIGHT_HOURS, RICH], ids=["spans retire", "much happens"])
-def test_a_snapshot_can_be_restored_at_any_time(log: Log):
+@pytest.mark.parametrize("log", ["spans retire", "much happens"])
+def test_a_snapshot_can_be_restored_at_any_time(log: str):
     engine = Engine(0)
-    for offset, (time_ns, value) in enumerate(log):
+    for offset, (time_ns, value) in enumerate(LOGS[log]):
         engine.apply(offset, time_ns, value)
         engine.checkpoint()
-        if offset % 5 == 0 or offset > len(log) - 8:
+        if offset % 5 == 0 or offset > len(LOGS[log]) - 8:
             snapshot = engine.snapshot()
             assert Engine.restore(0, snapshot).snapshot() == snapshot
 
@@ -120,8 +125,9 @@ def test_certificates_that_expire_together_do_so_in_the_same_order_after_a_resto
 
 
 def test_days_later_old_spans_are_deleted_and_what_is_kept_is_bounded():
-    outputs, topic, engine = fold(DAYS, frozenset(range(len(DAYS))), frozenset({5, 9, 15}))
-    assert outputs == UNINTERRUPTED[id(DAYS)][0]
+    log = LOGS["days"]
+    outputs, topic, engine = fold(log, frozenset(range(len(log))), frozenset({5, 9, 15}))
+    assert outputs == uninterrupted("days")[0]
     minute_spans = [key for key in topic if key.startswith(b"cells/0/")]
     ten_minute_spans = [key for key in topic if key.startswith(b"cells/1/")]
     assert 1 <= len(minute_spans) <= 9
@@ -152,17 +158,16 @@ def in_format_2(engine: Engine) -> dict[bytes, bytes]:
     return {key: struct.pack("<4sH", b"QMAS", 2) + value[6:] for key, value in chunks.items()}
 
 
-@pytest.mark.parametrize(
-    ("log", "share"), [(EIGHT_HOURS, 0.4), (RICH, 1), (DAYS, 0.4)], ids=["spans retire", "much happens", "days"]
-)
-def test_a_state_of_the_format_before_is_read_and_written_anew(log: Log, share: float):
+@pytest.mark.parametrize(("name", "share"), [("spans retire", 0.4), ("much happens", 1), ("days", 0.4)])
+def test_a_state_of_the_format_before_is_read_and_written_anew(name: str, share: float):
+    log = LOGS[name]
     until = int(share * len(log))
     before, _, engine = fold(log[:until])
     topic = in_format_2(engine)
     upgraded = Engine.restore(0, topic)
     assert engine_cells(upgraded) == engine_cells(engine)
     outputs = [render(o) for i in range(until, len(log)) for o in upgraded.apply(i, *log[i])]
-    whole_outputs, _, whole = UNINTERRUPTED[id(log)]
+    whole_outputs, whole = uninterrupted(name)
     assert before + [(o.topic, o.key, o.value) for o in outputs] == whole_outputs
     save(upgraded, topic)
     assert not any(key.startswith((b"cells/series/", b"cells/versions/")) for key in topic)
@@ -171,7 +176,7 @@ def test_a_state_of_the_format_before_is_read_and_written_anew(log: Log, share: 
 
 def test_an_idle_checkpoint_writes_the_manifest_alone():
     engine = Engine(0)
-    engine.apply(0, *RICH[0])
+    engine.apply(0, *LOGS["much happens"][0])
     engine.checkpoint()
     assert engine.checkpoint().chunks == []
 
@@ -182,7 +187,7 @@ def test_no_state_is_a_new_engine():
 
 @pytest.fixture
 def saved() -> dict[bytes, bytes]:
-    _, topic, _ = fold(EIGHT_HOURS[:25])
+    _, topic, _ = fold(LOGS["spans retire"][:25])
     return topic
 
 
