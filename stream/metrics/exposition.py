@@ -51,19 +51,56 @@ class Piece:
 
 @dataclass(frozen=True, slots=True)
 class Gauge:
-    """Name and help of a family of gauges whose lines are rendered ahead."""
+    """Name and help of a family of gauges whose lines are rendered ahead.
+
+    Args:
+        name: Of the family.
+        text: Help.
+        named: Whether it is named where it has no line.
+    """
 
     name: str
     text: str
+    named: bool = True
+
+    def head(self, labels: str) -> bytes:
+        """Returns what `lines` puts before a number, given the labels as they are written between the braces."""
+        return f"\n{self.name}{{{labels}}} ".encode()
 
     def render(self, samples: Iterable[tuple[str, float]]) -> Piece:
         """Returns the lines of (labels as they are written between the braces, finite value)."""
-        name, listed = self.name, list(samples)
-        # orjson writes the shortest digits that read back equal, as Python does, in a tenth of the time.
-        numbers = orjson.dumps([value for _, value in listed])[1:-1].decode().split(",")
-        assert "null" not in numbers, f"{name} has a value that is not finite"
-        lines = (f"{name}{{{labels}}} {number}\n" for (labels, _), number in zip(listed, numbers, strict=bool(listed)))
-        return Piece("".join(lines).encode())
+        listed = list(samples)
+        heads = [self.head(labels) for labels, _ in listed]
+        return lines(heads, numbers([value for _, value in listed], self.name) if listed else [])
+
+
+def numbers(values: Sequence[float | None], name: str) -> list[bytes]:
+    """Returns values as they are written, None as `NOTHING`.
+
+    Args:
+        values: At least one; finite.
+        name: What they are, for the message.
+    """
+    # orjson writes the shortest digits that read back equal, as Python does, in a tenth of the time.
+    written = orjson.dumps(values)[1:-1].split(b",")
+    if NOTHING in written:
+        assert written.count(NOTHING) == values.count(None), f"{name} has a value that is not finite"
+    return written
+
+
+NOTHING = b"null"
+"""In place of a number: there is no line."""
+
+
+def lines(heads: Sequence[bytes], written: Sequence[bytes]) -> Piece:
+    """Returns a line of each head (`Gauge.head`) and its number: whatever can be known before a number is joined to it
+    in one step."""
+    if not heads:
+        return Piece(b"")
+    parts = [b"\n"] * (2 * len(heads) + 1)
+    parts[:-1:2], parts[1::2] = heads, written
+    parts[0] = parts[0][1:]
+    return Piece(b"".join(parts))
 
 
 @cache

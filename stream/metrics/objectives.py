@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from functools import cache
 
 from stream.core.certificate.issuance import Certificate
@@ -14,45 +14,40 @@ from stream.core.events import SliEvent
 from stream.core.slo.alerts import Alert, AlertState
 from stream.core.slo.burn_rate import duration
 from stream.metrics.exposition import Gauge, escape
-from stream.metrics.rendering import Samples, Section, declaration, evaluation, latest, ratio
+from stream.metrics.rendering import EventSection, Samples, Section, declaration, latest, ratio
 
 _Labelled = Sequence[tuple[str, SliEvent]]
 """The labels of an objective, and its newest event."""
 
 
-def _ratios(found: _Labelled) -> Samples:
-    for labels, event in found:
-        if event.minute_sli.ratio is not None:
-            yield labels + _window(1), event.minute_sli.ratio
-        if event.window_sli.ratio is not None:
-            yield labels + _window(event.objective.window_minutes), event.window_sli.ratio
+_RATIO = Gauge("qma_sli_ratio", "Good ÷ total; absent without data: no data is not good data.")
+_EVENTS = Gauge("qma_sli_events", "Events received in the window, unweighted.")
+_COVERAGE = Gauge("qma_window_coverage_ratio", "Share of the window's minutes that were read whole.")
+_BUDGET = Gauge(
+    "qma_error_budget_remaining_ratio",
+    "Error budget left, as bounds; they are equal once the window is covered.",
+)
+_BURN_RATE = Gauge("qma_burn_rate", "Error ratio ÷ (1 − target); absent without data.")
+_OF_EVENTS = (_RATIO, _EVENTS, _COVERAGE, _BUDGET, _BURN_RATE)
 
 
-def _events(found: _Labelled) -> Samples:
-    for labels, event in found:
-        yield labels + _window(1), event.minute_sli.n
-        yield labels + _window(event.objective.window_minutes), event.window_sli.n
+def _lines(event: SliEvent) -> Iterator[tuple[Gauge, str]]:
+    labels = _labels(event.objective.service, event.objective.name)
+    minute, window = labels + _window(1), labels + _window(event.objective.window_minutes)
+    yield from ((_RATIO, minute), (_RATIO, window), (_EVENTS, minute), (_EVENTS, window), (_COVERAGE, labels))
+    yield from ((_BUDGET, labels + ',bound="min"'), (_BUDGET, labels + ',bound="max"'))
+    for minutes, _ in event.burn_rates:
+        yield _BURN_RATE, labels + _window(minutes)
 
 
-def _coverages(found: _Labelled) -> Samples:
-    for labels, event in found:
-        yield labels, event.coverage
-
-
-def _budgets(found: _Labelled) -> Samples:
-    for labels, event in found:
-        least, most = event.budget.remaining_min_ratio, event.budget.remaining_max_ratio
-        if least is not None:
-            yield labels + ',bound="min"', least
-        if most is not None:
-            yield labels + ',bound="max"', most
-
-
-def _burn_rates(found: _Labelled) -> Samples:
-    for labels, event in found:
-        for minutes, rate in event.burn_rates:
-            if rate is not None:
-                yield labels + _window(minutes), rate
+def _values(event: SliEvent) -> Sequence[float | None]:
+    """Returns the values of `_lines`."""
+    minute, window, budget = event.minute_sli, event.window_sli, event.budget
+    return (
+        *(minute.ratio, window.ratio, minute.n, window.n, event.coverage),
+        *(budget.remaining_min_ratio, budget.remaining_max_ratio),
+        *[rate for _, rate in event.burn_rates],
+    )
 
 
 @cache
@@ -60,26 +55,11 @@ def _window(minutes: int) -> str:
     return f',window="{duration(minutes)}"'
 
 
-_OF_EVENTS: Mapping[Gauge, Callable[[_Labelled], Samples]] = {
-    Gauge("qma_sli_ratio", "Good ÷ total; absent without data: no data is not good data."): _ratios,
-    Gauge("qma_sli_events", "Events received in the window, unweighted."): _events,
-    Gauge("qma_window_coverage_ratio", "Share of the window's minutes that were read whole."): _coverages,
-    Gauge(
-        "qma_error_budget_remaining_ratio",
-        "Error budget left, as bounds; they are equal once the window is covered.",
-    ): _budgets,
-    Gauge("qma_burn_rate", "Error ratio ÷ (1 − target); absent without data."): _burn_rates,
-}
 _TARGET = Gauge("qma_objective_target_ratio", "The objective's target.")
 _ALERT_FIRING = Gauge("qma_alert_firing", "1 while a burn-rate alert fires, else 0.")
 _CERTIFICATE_STATE = Gauge(
     "qma_certificate_state", "1 for the state that the newest certificate of a version is in, else 0."
 )
-
-
-def _of_events(engine: Engine) -> Mapping[Gauge, Samples]:
-    found = _labelled(engine)
-    return {gauge: read(found) for gauge, read in _OF_EVENTS.items()}
 
 
 def _of_targets(engine: Engine) -> Mapping[Gauge, Samples]:
@@ -123,9 +103,14 @@ def _is_firing(alert: Alert | None) -> int:
 
 
 def _certificate_states(engine: Engine) -> Hashable:
-    """Certificates come and go at evaluations, but expire and are revoked between them, too."""
-    services = engine.services.values()
-    return evaluation(engine), tuple([c.state for service in services for c in service.certificates.values()])
+    """Certificates come and go at evaluations, expire and are revoked between them, and mostly stay as they are."""
+    return tuple(
+        [
+            (key, certificate.version, certificate.began_minute, certificate.state)
+            for key, service in engine.services.items()
+            for certificate in service.certificates.values()
+        ]
+    )
 
 
 def _certificates(engine: Engine) -> Mapping[Gauge, Samples]:
@@ -147,7 +132,7 @@ def _newest(service: Service) -> list[tuple[str, Certificate]]:
 
 SECTIONS = (
     Section(gauges=(_TARGET,), version=declaration, samples=_of_targets),
-    Section(gauges=tuple(_OF_EVENTS), version=evaluation, samples=_of_events),
+    EventSection(gauges=_OF_EVENTS, families=lambda _: _OF_EVENTS, lines=_lines, values=_values),
     Section(gauges=(_ALERT_FIRING,), version=_alert_states, samples=_alerts),
     Section(gauges=(_CERTIFICATE_STATE,), version=_certificate_states, samples=_certificates),
 )

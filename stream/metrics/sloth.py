@@ -30,7 +30,7 @@ from stream.core.events import SliEvent
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 from stream.metrics.exposition import Gauge, escape
-from stream.metrics.rendering import Samples, Section, declaration, evaluation, latest, ratio
+from stream.metrics.rendering import EventSection, Samples, Section, declaration, latest, ratio
 
 _CURRENT_MINUTES = 5
 """The short window of the quick page alert: what Sloth calls the current burn rate."""
@@ -55,24 +55,6 @@ def _periods(found: _Labelled) -> Samples:
         yield labels, event.objective.window_minutes / DAY_MINUTES
 
 
-def _current_burn_rates(found: _Labelled) -> Samples:
-    for labels, event in found:
-        for minutes, rate in event.burn_rates:
-            if minutes == _CURRENT_MINUTES and rate is not None:
-                yield labels, rate
-
-
-def _period_burn_rates(found: _Labelled) -> Samples:
-    for labels, event in found:
-        if event.budget.consumed_ratio is not None:
-            yield labels, event.budget.consumed_ratio
-
-
-def _budgets_remaining(found: _Labelled) -> Samples:
-    for labels, burned in _period_burn_rates(found):
-        yield labels, 1 - burned
-
-
 def _infos(found: _Labelled) -> Samples:
     about = f'sloth_mode="qma-stream",sloth_spec="openslo/v1",sloth_version="{escape(__version__)}"'
     for labels, event in found:
@@ -85,15 +67,13 @@ _OF_OBJECTIVES: Mapping[Gauge, Callable[[_Labelled], Samples]] = {
     Gauge("slo:time_period:days", "Sloth's: length of the objective's window."): _periods,
     Gauge("sloth_slo_info", "Sloth's: 1, with what made the series and the target in percent."): _infos,
 }
-_OF_EVENTS: Mapping[Gauge, Callable[[_Labelled], Samples]] = {
-    Gauge("slo:current_burn_rate:ratio", "Sloth's: burn rate of the last 5 minutes."): _current_burn_rates,
-    Gauge(
-        "slo:period_burn_rate:ratio", "Sloth's: burn rate of the objective's window, by events, not by time."
-    ): _period_burn_rates,
-    Gauge(
-        "slo:period_error_budget_remaining:ratio", "Sloth's: 1 − burn rate of the objective's window."
-    ): _budgets_remaining,
-}
+_CURRENT_BURN_RATE = Gauge("slo:current_burn_rate:ratio", "Sloth's: burn rate of the last 5 minutes.")
+_PERIOD_BURN_RATE = Gauge(
+    "slo:period_burn_rate:ratio", "Sloth's: burn rate of the objective's window, by events, not by time."
+)
+_BUDGET_REMAINING = Gauge(
+    "slo:period_error_budget_remaining:ratio", "Sloth's: 1 − burn rate of the objective's window."
+)
 
 
 def _of_objectives(engine: Engine) -> Mapping[Gauge, Samples]:
@@ -101,31 +81,43 @@ def _of_objectives(engine: Engine) -> Mapping[Gauge, Samples]:
     return {gauge: read(found) for gauge, read in _OF_OBJECTIVES.items()}
 
 
-def _of_events(engine: Engine) -> Mapping[Gauge, Samples]:
-    found = _labelled(engine)
-    by_window: dict[int, list[tuple[str, float]]] = {}
-    for labels, event in found:
-        for minutes, error_ratio in _error_ratios(event):
-            by_window.setdefault(minutes, []).append((labels + _window_label(minutes), error_ratio))
-    return {
-        **{_error_ratio(minutes): samples for minutes, samples in sorted(by_window.items())},
-        **{gauge: read(found) for gauge, read in _OF_EVENTS.items()},
-    }
+def _families(events: Sequence[SliEvent]) -> Iterator[Gauge]:
+    yield from map(_error_ratio, sorted({minutes for event in events for minutes in _windows(event)}))
+    yield from (_CURRENT_BURN_RATE, _PERIOD_BURN_RATE, _BUDGET_REMAINING)
 
 
-def _error_ratios(event: SliEvent) -> Iterator[tuple[int, float]]:
-    """Yields each window that has data, by its length in minutes, with the share of its events that were bad."""
-    allowed, period = bad_ratio_max(event.objective.target), event.objective.window_minutes
+def _windows(event: SliEvent) -> list[int]:
+    """Returns the lengths of the windows of an event in minutes, that of its objective last."""
+    period = event.objective.window_minutes
+    return [*(minutes for minutes, _ in event.burn_rates if minutes != period), period]
+
+
+def _lines(event: SliEvent) -> Iterator[tuple[Gauge, str]]:
+    labels = _labels(event.objective)
+    for minutes in _windows(event):
+        yield _error_ratio(minutes), labels + _window_label(minutes)
+    yield from ((_CURRENT_BURN_RATE, labels), (_PERIOD_BURN_RATE, labels), (_BUDGET_REMAINING, labels))
+
+
+def _values(event: SliEvent) -> list[float | None]:
+    """Returns the values of `_lines`: of each window the share of its events that were bad, then the burn rates."""
+    allowed, period, burned = bad_ratio_max(event.objective.target), event.objective.window_minutes, None
+    values: list[float | None] = []
     for minutes, rate in event.burn_rates:
-        if rate is not None and minutes != period:
-            yield minutes, rate * allowed
-    if event.budget.consumed_ratio is not None:
-        yield period, event.budget.consumed_ratio * allowed
+        if minutes != period:
+            values.append(None if rate is None else rate * allowed)
+        if minutes == _CURRENT_MINUTES:
+            burned = rate
+    consumed = event.budget.consumed_ratio
+    if consumed is None:
+        return [*values, None, burned, None, None]
+    return [*values, consumed * allowed, burned, consumed, 1 - consumed]
 
 
+@cache
 def _error_ratio(minutes: int) -> Gauge:
     text = "Sloth's: bad ÷ all events of the window; absent without data."
-    return Gauge(f"slo:sli_error:ratio_rate{prometheus_duration(minutes)}", text)
+    return Gauge(f"slo:sli_error:ratio_rate{prometheus_duration(minutes)}", text, named=False)
 
 
 @cache
@@ -169,5 +161,5 @@ def prometheus_duration(minutes: int) -> str:
 
 SECTIONS = (
     Section(version=declaration, samples=_of_objectives),
-    Section(version=evaluation, samples=_of_events),
+    EventSection(families=_families, lines=_lines, values=_values),
 )
