@@ -12,6 +12,7 @@ from typing import NoReturn
 from stream import __version__
 from stream.cli import (
     apply,
+    backfill,
     decode,
     demo,
     doctor,
@@ -44,6 +45,7 @@ _COMMANDS = (
     status,
     tail,
     ledger,
+    backfill,
     explain,
     replay,
     notify,
@@ -70,6 +72,7 @@ on your Kafka (or with QMA_BROKER=local on one that qma starts and keeps):
   qma explain ID            see where a published number comes from; --recount counts again
   qma ledger --wait 10      see that every item is accounted for
   qma notify --alertmanager URL   hand alerts to Alertmanager
+  qma backfill              count what the topics still hold from before an objective was known
   qma replay                fold the log again and compare with everything that was published
 
 exit codes:

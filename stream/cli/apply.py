@@ -15,9 +15,9 @@ from stream.config import exit_codes
 from stream.config.bundle import make_bundle
 from stream.config.openslo import Configuration, read_configuration
 from stream.config.problems import refuse_if_any, shown_lines
-from stream.config.sources import TOPICS, read_source
+from stream.config.sources import ENCODINGS, TOPICS, WRITTEN, read_source, telemetry
 from stream.config.tuning import DEFAULT, RANGES, tuned
-from stream.core.slo.spec import Bundle, Encoding, Settings, Source, SourceSignal
+from stream.core.slo.spec import Bundle, Settings, Source
 from stream.kafka.config_topic import publish_bundle, read_bundle
 from stream.kafka.log_topic import log_partitions
 from stream.kafka.source_ends import source_ends
@@ -50,7 +50,7 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         "--source",
         action="append",
         metavar="TOPIC=[SIGNAL:]ENCODING",
-        help=f"a topic to read, with SIGNAL {', '.join(SourceSignal)} and ENCODING {', '.join(Encoding)}; the names "
+        help=f"a topic to read, with SIGNAL {', '.join(ENCODINGS)} and ENCODING {', '.join(WRITTEN)}; the names "
         f"{', '.join(TOPICS)} say their signal, others carry events where they are flat, else traces. Repeat it for "
         "several and list only topics that exist: one that does not holds every minute open "
         f"(default: as before, else {' and '.join(SOURCES)})",
@@ -112,6 +112,7 @@ async def _publish(
         pipeline=arguments.pipeline or (before.pipeline if before else _name(prefix)),
         generation=arguments.generation or (before.generation if before else "1"),
         partitions=await log_partitions(bootstrap, prefix),
+        prefix=prefix,
         sources=_sources(arguments.source, before),
         settings=_settings(arguments, before),
         calendars=configuration.calendars,
@@ -136,5 +137,5 @@ def _settings(arguments: argparse.Namespace, before: Bundle | None) -> Settings:
 
 def _sources(named: list[str] | None, before: Bundle | None) -> list[Source]:
     if named is None and before is not None:
-        return list(before.sources)
+        return telemetry(before.sources)
     return [read_source(text) for text in named or SOURCES]

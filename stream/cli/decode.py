@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import Iterator
 from decimal import Decimal, InvalidOperation
 from functools import partial
 
@@ -18,9 +19,12 @@ from stream.core.columns import RejectReason, Signal
 from stream.core.errors import ConfigError
 from stream.core.otlp import Decoded, Limits, Messages, Reading
 from stream.core.otlp.decoders import DECODERS, Encoding, encodings, runs
+from stream.ingest.columns import Columns, concat_columns
+from stream.ingest.indicators import decode_indicator_events
 from stream.kafka.batches import RefusedBatch
 
 _SIGNALS = {"traces": Signal.SPAN, "metrics": Signal.METRIC, "logs": Signal.LOG, "events": Signal.EVENT}
+_INDICATORS = "indicators"
 _AUTO = "auto"
 
 _BATCH_MESSAGES = 1024
@@ -46,7 +50,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
     )
     parser.add_argument("--topic", metavar="TOPIC", help="read this topic, as it is now, instead of files")
     parser.add_argument("--max", type=positive, metavar="N", help="of the topic, only the oldest N messages")
-    parser.add_argument("--signal", required=True, choices=_SIGNALS, help="what the messages are")
+    parser.add_argument(
+        "--signal",
+        required=True,
+        choices=[*_SIGNALS, _INDICATORS],
+        help=f"what the messages are; {_INDICATORS}: our own output, as composites hear of it",
+    )
     parser.add_argument(
         "--encoding",
         default=_AUTO,
@@ -78,6 +87,8 @@ def _run(parser: argparse.ArgumentParser, arguments: argparse.Namespace) -> int:
         parser.error("name either files or a --topic")
     if arguments.max is not None and not arguments.topic:
         parser.error("--max goes with --topic")
+    if arguments.signal == _INDICATORS and (arguments.encoding != _AUTO or arguments.summary):
+        parser.error(f"--signal {_INDICATORS} has one encoding and no --summary")
     decoding = _Decoding(arguments)
     if arguments.topic:
         with connected(arguments) as connection:
@@ -99,11 +110,11 @@ class _Decoding:
     """Decodes messages in batches as they come and prints rows, or totals at the end."""
 
     def __init__(self, arguments: argparse.Namespace) -> None:
-        self._signal = _SIGNALS[arguments.signal]
+        self._signal = _SIGNALS.get(arguments.signal)
         self._encoding = _encoding(arguments)
         asked = {key for key in arguments.attributes.split(",") if key}
         self._summary: Summary | None = None
-        if arguments.summary:
+        if arguments.summary and self._signal is not None:
             self._summary = Summary(self._signal, arguments.threshold_ms * 1_000_000)
             asked.update(NAMING_ATTRIBUTES)
         limits = Limits() if arguments.limits else _GENEROUS
@@ -156,9 +167,8 @@ class _Decoding:
         self._messages += len(batch)
         messages = Messages.of([payload.value for payload in batch])
         found: list[tuple[int, Line]] = []
-        for encoding, run in self._runs(messages):
-            decoded = self._decoded(encoding, run)
-            self._items += len(decoded.rows) + len(decoded.points)
+        for decoded in self._decoded(messages):
+            self._items += decoded.items
             if self._summary is not None:
                 self._summary.add(decoded)
             if self._summary is None or not self._items:
@@ -170,16 +180,22 @@ class _Decoding:
             if self._foreign is None and line.get("refused") in (RejectReason.WRONG_TYPE, RejectReason.MALFORMED):
                 self._foreign = line
 
-    def _runs(self, messages: Messages) -> list[tuple[Encoding, Messages]]:
-        return list(runs(self._signal, messages)) if self._encoding is None else [(self._encoding, messages)]
+    def _decoded(self, messages: Messages) -> Iterator[Columns]:
+        """Yields what the messages hold, in parts that are written alike."""
+        if self._signal is None:
+            yield decode_indicator_events(messages)
+            return
+        listed = runs(self._signal, messages) if self._encoding is None else [(self._encoding, messages)]
+        for encoding, run in listed:
+            yield concat_columns([self._telemetry(self._signal, encoding, run)])
 
-    def _decoded(self, encoding: Encoding, messages: Messages) -> Decoded:
+    def _telemetry(self, signal: Signal, encoding: Encoding, messages: Messages) -> Decoded:
         """Returns what the messages hold.
 
         Both decoders see the same, but that the plain one of protobuf gives up on attributes nested deeper than 100
         levels.
         """
-        decoder = DECODERS[self._signal, encoding]
+        decoder = DECODERS[signal, encoding]
         if self._read_bytes <= _PLAIN_BYTES:
             decoded = decoder.load_plain()(messages, self._reading)
             if encoding != Encoding.OTLP_PROTO or RejectReason.TOO_DEEP not in decoded.receipts.reasons:
@@ -192,7 +208,7 @@ def _print(line: Line) -> None:
 
 
 def _encoding(arguments: argparse.Namespace) -> Encoding | None:
-    """Returns the encoding that was asked for, None for `auto`."""
+    """Returns the encoding that was asked for, None for `auto` and where there is one."""
     if arguments.encoding == _AUTO:
         return None
     possible = encodings(_SIGNALS[arguments.signal])

@@ -9,10 +9,12 @@ from itertools import zip_longest
 from typing import Any
 
 from stream.core.columns import NO_CODE, Array, Kind, RowFlag, Rows, Signal, Status
+from stream.core.indicators import Indicators
 from stream.core.otlp import Decoded, attributes, semconv
 from stream.core.points import MetricType, PointFlag, Points, Temporality
 from stream.core.service_key import split_service_key
-from stream.core.units import SECOND_NS, WEIGHT_ONE
+from stream.core.units import MINUTE_NS, SECOND_NS, WEIGHT_ONE
+from stream.ingest.columns import Columns
 
 Line = dict[str, Any]
 Name = str | int | float | bool | None
@@ -24,8 +26,8 @@ _UNNAMED = "unknown_service"
 _HISTOGRAMS = (MetricType.HISTOGRAM, MetricType.EXPONENTIAL_HISTOGRAM)
 
 
-def lines(decoded: Decoded, at: Callable[[int], str]) -> Iterator[tuple[int, Line]]:
-    """Yields the offset of the message and an object for each row, point and refusal, by kind and then in order.
+def lines(decoded: Columns, at: Callable[[int], str]) -> Iterator[tuple[int, Line]]:
+    """Yields the offset of the message and an object for each row, point, indicator and refusal, by kind, in order.
 
     Args:
         decoded: What a decoder returned.
@@ -33,6 +35,7 @@ def lines(decoded: Decoded, at: Callable[[int], str]) -> Iterator[tuple[int, Lin
     """
     yield from _row_lines(decoded.rows, at)
     yield from _point_lines(decoded.points, at)
+    yield from _indicator_lines(decoded.indicators, at)
     receipts = decoded.receipts
     for i in receipts.rejected.nonzero()[0].tolist():
         offset = int(receipts.first_offset[i])
@@ -43,6 +46,22 @@ def lines(decoded: Decoded, at: Callable[[int], str]) -> Iterator[tuple[int, Lin
                 "refused": receipts.reasons[receipts.reason[i]],
                 "items": int(receipts.rejected[i]),
                 "detail": receipts.details[i],
+            },
+        )
+
+
+def _indicator_lines(indicators: Indicators, at: Callable[[int], str]) -> Iterator[tuple[int, Line]]:
+    shown = ("revision", "events", "weight", "weight_bad", "gap")
+    for i, offset in enumerate(indicators.offset.tolist()):
+        yield (
+            offset,
+            {
+                "at": at(offset),
+                "signal": "indicators",
+                "service": indicators.service[i],
+                "objective": indicators.objective[i] or None,
+                "minute": _rfc_3339(int(indicators.minute[i]) * MINUTE_NS),
+                **{name: getattr(indicators, name)[i].item() for name in shown},
             },
         )
 

@@ -6,9 +6,12 @@ import time
 
 from stream.config.exclusion import DEFAULT_WITHOUT
 from stream.config.openslo import Configuration
+from stream.core.columns import Kind
 from stream.core.slo.burn_rate import duration
+from stream.core.slo.composite import Composite, Missing
 from stream.core.slo.spec import BudgetingMethod, Comparison, Objective, RawRatio, SliSignal, Wanted
 
+_COMPONENTS_SHOWN = 5
 _SIGNS = {Comparison.LTE: "at most", Comparison.LT: "less than", Comparison.GTE: "at least", Comparison.GT: "more than"}
 
 
@@ -19,7 +22,7 @@ def line(objective: Objective) -> str:
 
 def asked(objective: Objective) -> str:
     """Returns what the target is a share of, and what is good."""
-    events = f"{counted(objective)} {good(objective)}"
+    events = f"{counted(objective)} {good(objective)}" if objective.composite is None else composed(objective.composite)
     slices = objective.slices
     match objective.method:
         case BudgetingMethod.TIMESLICES if slices:
@@ -28,6 +31,18 @@ def asked(objective: Objective) -> str:
             return f"{events}, each slice of {duration(slices.minutes)} counting the same"
         case _:
             return events
+
+
+def composed(composite: Composite) -> str:
+    """Returns what an objective over others is made of."""
+    components = composite.components
+    if composite.seen_minutes is not None:
+        seen = counted_as(len(components), "service or span", "services or spans")
+        return f"{seen} seen within {duration(composite.seen_minutes)}"
+    parts = [f"{component.weight} x {component.objective}" for component in components[:_COMPONENTS_SHOWN]]
+    rest = len(components) - len(parts)
+    missing = ", bad where they have no events" if composite.missing is Missing.BAD else ""
+    return f"the mean minute of {', '.join(parts)}{f' and {rest:,} more' if rest else ''}{missing}"
 
 
 def counted(objective: Objective) -> str:
@@ -40,7 +55,7 @@ def counted(objective: Objective) -> str:
         case SliSignal.LOGS:
             what = f"{objective.event} events" if objective.event is not None else "log records"
         case _:
-            what = "requests"
+            what = "calls" if objective.kinds == (Kind.CLIENT,) else "requests"
     if objective.versions:
         what += f" to {' and '.join(objective.versions)}"
     if objective.attributes:
@@ -99,9 +114,9 @@ def _time(minute: int) -> str:
     return time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(minute * 60))
 
 
-def counted_as(number: int, what: str) -> str:
+def counted_as(number: int, what: str, several: str | None = None) -> str:
     """Returns a number with what it counts: `1 objective`, `2 objectives`."""
-    return f"{number:,} {what}{'s' * (number != 1)}"
+    return f"{number:,} {what if number == 1 else several or f'{what}s'}"
 
 
 def _attributes(wanted: Wanted) -> str:

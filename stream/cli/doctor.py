@@ -23,7 +23,7 @@ from stream.cli.sampled import Observed, ServiceSample, TopicSample
 from stream.cli.standing import Checkpoints, Standing, standing_findings, standing_of
 from stream.config.exit_codes import FAIL
 from stream.config.problems import printable
-from stream.config.sources import TOPICS
+from stream.config.sources import TOPICS, telemetry
 from stream.core.columns import Kind, Signal
 from stream.core.engine import balance
 from stream.core.engine.chunks import MANIFEST, clocks_of, ledger_of
@@ -130,7 +130,7 @@ async def _look(
 ) -> tuple[Bundle | None, list[TopicReport], Checkpoints | None]:
     """Returns the configuration, what was read of the topics and, where asked for, the checkpoints."""
     bundle = await _configured(connection, required=arguments.pipeline)
-    sources = {source.topic: source for source in bundle.sources} if bundle is not None else {}
+    sources = {source.topic: source for source in telemetry(bundle.sources)} if bundle is not None else {}
     limits = bundle.settings.limits if bundle is not None else Limits()
     reports = []
     for topic in dict.fromkeys(arguments.topics or sources or TOPICS):
@@ -176,7 +176,7 @@ async def _checkpoints(connection: Connection, bundle: Bundle | None) -> Checkpo
     latest = await read_latest(bootstrap, f"{prefix}state", range(partitions), {MANIFEST})
     manifests = [values[MANIFEST] for values in latest.values() if MANIFEST in values]
     balances = balance([ledger_of(manifest) for manifest in manifests])
-    topics = [source.topic for source in bundle.sources] if bundle is not None else []
+    topics = [source.topic for source in telemetry(bundle.sources)] if bundle is not None else []
     read = {(entry.topic_id, entry.partition): entry.next_offset for entry in balances}
     unread = tuple(
         (

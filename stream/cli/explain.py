@@ -122,4 +122,9 @@ async def _recount(topics: Topics, event: Published, definition: Definition | No
         return RowsRecount(
             why_not="metric points count by how they differ from those before them, which only the fold follows"
         )
+    if definition.objective.composite is not None:
+        return RowsRecount(
+            why_not=f"a composite is made of its components' indicators in {topics.prefix}sli, not of rows; explain "
+            "the event of a component to recount its minute"
+        )
     return await recount_rows(topics, event, definition)

@@ -101,8 +101,10 @@ def _objective(e: Explanation) -> Iterator[str]:
     if objective.signal is SliSignal.SPANS:
         kinds = " or ".join(Kind(kind).name for kind in objective.kinds)
         yield labelled("counts", f"spans of kind {kinds} of {objective.service}, and flat events that say the same")
-    else:
+    elif objective.composite is None:
         yield labelled("counts", f"{objective.signal} of {objective.service}")
+    else:
+        yield labelled("counts", f"minutes, each made of the indicators in {e.prefix}sli of its components")
     if objective.without:
         keys = ", ".join(key for key, _ in objective.without)
         yield labelled("leaves out", f"what has one of {sum(len(v) for _, v in objective.without)} values of {keys}")

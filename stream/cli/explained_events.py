@@ -14,6 +14,8 @@ from stream.core.slo.burn_rate import BurnRule, RuleKind, duration
 from stream.core.units import MINUTE_NS
 from stream.replay.evidence import Definition, Fold, LogStanding, Published, RowsRecount, time_ns_from
 
+_COMPONENTS_SHOWN = 10
+
 _HELD_BACK = {
     HeldBackBy.PENDING: "it has to burn for {name} without a break first",
     HeldBackBy.NOT_TOLD_BEFORE: "nobody was told that it began, or nobody wants to hear of its end",
@@ -71,8 +73,10 @@ def about(explanation: Explanation) -> Iterator[str]:
 def _indicator(e: Explanation) -> Iterator[str]:
     data = e.event.data
     yield labelled("about", f"{data['service']}, {data['objective']}")
-    yield labelled("minute", f"{span(data['minute'])}: {ratio_text(data['minute'], 'event')}")
+    counted = "event" if "components" not in data else "minute"
+    yield labelled("minute", f"{span(data['minute'])}: {ratio_text(data['minute'], counted)}")
     yield from _window_lines(data)
+    yield from block("components", _components(data))
     yield from _budget_lines(data["budget"], data)
     rates = ", ".join(f"{length} {figure(rate)}" for length, rate in data["burn_rates"].items())
     yield labelled("burn rates", f"{rates or 'none'} (1 uses the budget up exactly at the window's end)")
@@ -80,6 +84,17 @@ def _indicator(e: Explanation) -> Iterator[str]:
     yield from block("look at", _places(data))
     if e.event.topic == "status":
         yield from block("alerts", _status_alerts(data))
+
+
+def _components(data: Data) -> Iterator[str]:
+    """The components of a composite that used up most of its budget."""
+    components = sorted(data.get("components", ()), key=lambda one: -(one["consumed_ratio"] or 0))
+    for one in components[:_COMPONENTS_SHOWN]:
+        ratio = "no data" if one["ratio"] is None else f"{percent(one['ratio'])} good"
+        used = "" if one["consumed_ratio"] is None else f", used {percent(one['consumed_ratio'])} of what is allowed"
+        yield f"{one['service']}, {one['objective']}: {ratio}, weight {one['weight']}{used}"
+    if len(components) > _COMPONENTS_SHOWN:
+        yield f"and {len(components) - _COMPONENTS_SHOWN:,} more"
 
 
 def _window_lines(data: Data) -> Iterator[str]:
@@ -93,6 +108,8 @@ def _window_lines(data: Data) -> Iterator[str]:
         whole = (time_ns_from(found["complete_at"]) - time_ns_from(found["start"])) // MINUTE_NS
         observed = round(found["coverage_ratio"] * whole)
         yield labelled("", f"{observed:,} of its {whole:,} min were observed: they are closed, and were read whole")
+    if backfilled := found.get("backfilled_minutes"):
+        yield labelled("", f"{backfilled:,} min of it are from before the objective was known, and were counted later")
 
 
 def _budget_lines(budget: Data, data: Data) -> Iterator[str]:
@@ -116,7 +133,7 @@ def _budget_lines(budget: Data, data: Data) -> Iterator[str]:
         return
     least = f"{percent(low)} to " if low >= 0 else "at most "
     why = "were all good" if low < 0 else "were all bad, or all good"
-    yield labelled("", f"left of the window's: {least}{percent(high)}, as if the minutes not observed {why}")
+    yield labelled("", f"left of the window's: {least}{percent(high)}, as if whatever was not observed {why}")
 
 
 def _flags(data: Data) -> Iterator[str]:
@@ -126,7 +143,10 @@ def _flags(data: Data) -> Iterator[str]:
     if flags["no_data"]:
         yield "no data: nothing was counted in this minute, and that passes no check"
     if flags["gap"]:
-        yield "gap: some source offsets of this minute expired unread, so the minute is not whole"
+        if "components" in data:
+            yield "gap: not every component was heard of whole in time, so the minute is not covered; the others count"
+        else:
+            yield "gap: some source offsets of this minute expired unread, so the minute is not whole"
     if flags["catching_up"]:
         yield "catching up: the sources were not read up to now, so nothing fired, resolved or was certified on this"
     if flags["sampling_unknown"]:
@@ -134,10 +154,14 @@ def _flags(data: Data) -> Iterator[str]:
     if flags["inexact"]:
         unsure = data["window"]["n_unsure"]
         yield f"{unsure:,} events lie in a histogram bucket that holds the threshold; they count as bad"
+    missing, low, high = (data["window"].get(name) for name in ("n_missing", "ratio_lower", "ratio_upper"))
+    if missing:
+        bounds = "" if low is None or high is None else f": if bad the ratio is {percent(low)}, if good {percent(high)}"
+        yield f"{missing:,} events that must have been there never came{bounds}"
     excluded = data["minute"].get("n_excluded"), data["window"].get("n_excluded")
     if any(excluded):
         yield f"left out by the definition: {excluded[0]:,} events of the minute, {excluded[1]:,} of the window"
-    if not data.get("revision") and not any(flags.values()) and not any(excluded):
+    if not data.get("revision") and not any(flags.values()) and not any(excluded) and not missing:
         yield "nothing was left out, corrected or uncertain"
 
 
@@ -169,8 +193,18 @@ def _alert(e: Explanation) -> Iterator[str]:
         yield from _budget_lines(data["budget"], data)
     if data["version"]:
         yield labelled("suspect", f"version {data['version']}")
+    if data.get("component"):
+        yield labelled("suspect", f"component {data['component']}")
+    yield from block("causes", _causes(data))
     yield from block("look at", _places(data))
     yield labelled("told", "yes: people were to be told" if data["notify"] else f"no: {_held_back(data['held_back'])}")
+
+
+def _causes(data: Data) -> Iterator[str]:
+    """Services that others of a composite fail with."""
+    for cause in data.get("causes", ()):
+        failed = f"{cause['failed_calls']:,g} of {cause['calls']:,g} calls failed"
+        yield f"{cause['service']}, which affects {', '.join(cause['affects'])}: {failed}"
 
 
 def _places(data: Data) -> Iterator[str]:
@@ -196,6 +230,8 @@ def _rule(e: Explanation) -> Iterator[str]:
             yield f"{rule.name}: nothing was counted for {duration(rule.long_minutes)}"
         case RuleKind.EVIDENCE_GAP:
             yield f"{rule.name}: some minute of the last {duration(rule.long_minutes)} was not read whole"
+        case RuleKind.COHORT_GAP if rule.gap_max is not None:
+            yield f"{rule.name}: over both {pair} the cohort is more than {percent(rule.gap_max)} worse than everyone"
         case RuleKind.EXHAUSTION:
             yield f"{rule.name}: over {pair} the budget burns fast enough to be gone within {rule.budget_hours} h"
         case _:

@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from stream.cli.sampled import SIGNAL_NAMES, ServiceSample, TopicSample
 from stream.config.problems import nearest, quoted
-from stream.config.sources import source_text
+from stream.config.sources import source_text, telemetry
 from stream.core.columns import Kind, Signal
 from stream.core.service_key import UNKNOWN_ENVIRONMENT, split_service_key
 from stream.core.slo.spec import CARRIERS, Bundle, Encoding, Objective, SliSignal, Source, SourceSignal
@@ -269,7 +269,7 @@ def _sources(reports: Sequence[TopicReport], bundle: Bundle | None) -> Iterator[
     unread = [seen for report in reports if report.source is None and (seen := report.seen) is not None]
     if not unread:
         return
-    wanted = [*(bundle.sources if bundle is not None else ()), *unread]
+    wanted = [*telemetry(bundle.sources if bundle is not None else ()), *unread]
     line = "qma apply FILE… " + " ".join(f"--source {source_text(source)}" for source in wanted)
     says = "nothing is configured yet" if bundle is None else "the configuration does not read it"
     about = ", ".join(source.topic for source in unread)
@@ -339,7 +339,7 @@ def _sampling(reports: Sequence[TopicReport], bundle: Bundle | None) -> Iterator
     """Services of which nobody knows how many items stand for how many."""
     declared: dict[str, bool] = {}
     for objective in bundle.objectives if bundle is not None else ():
-        if objective.signal is not SliSignal.METRICS:
+        if objective.signal is not SliSignal.METRICS and objective.certified:
             declared[objective.service] = declared.get(objective.service, True) and objective.sampling_none
     services = _services(reports, *_ROW_SIGNALS)
     open_ones = {

@@ -107,7 +107,7 @@ async def from_topic(bootstrap: str, topic: str, limit: int | None) -> AsyncGene
         UnavailableError: When no broker answers.
     """
     # As the ingest reads it: what it steps over is stepped over here.
-    reader = await assigned_reader(bootstrap, isolation="read_uncommitted", guard=Guard())
+    reader = await assigned_reader(bootstrap, guard=Guard())
     try:
         found = await describe(reader, [topic])
         if topic not in found:

@@ -21,6 +21,8 @@ from stream.config.time_windows import WINDOW_MINUTES_MAX, WINDOW_MINUTES_MIN
 from stream.core.certificate.issuance import ALPHA
 from stream.core.slo.burn_rate import DEFAULT_RULES, RULES, BurnRule, duration
 from stream.core.slo.planning import (
+    COMPARISON_ALPHA,
+    COMPARISON_POWER,
     ERROR_RATIOS,
     PROBABILITIES,
     TOTAL_OUTAGE,
@@ -35,6 +37,7 @@ from stream.core.slo.spec import Settings
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS
 
 EVENTS_PER_HOUR_MAX = 10**12
+DELTA_MAX = 10
 DELAY_MINUTES_MAX = 1 + Settings().allowed_lateness_ns // MINUTE_NS
 """What happens is decided on when its minute has closed: it lasts up to one, and then the allowed lateness."""
 
@@ -69,6 +72,12 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
         help=f"share of the budget of each of {', '.join(rule.name for rule in RULES)} (default: "
         f"{','.join(f'{_percent_number(rule.budget_share)}' for rule in RULES if rule.budget_share)})",
     )
+    parser.add_argument(
+        "--delta",
+        type=_delta,
+        metavar="PERCENT",
+        help="say how many requests show that a canary's error ratio is so much above what the target allows",
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object")
     parser.set_defaults(run=_run)
 
@@ -80,6 +89,7 @@ def _run(arguments: argparse.Namespace) -> int:
         events_per_hour=arguments.events_per_hour,
         alpha=ALPHA,
         rules=with_shares(arguments.shares) if arguments.shares else DEFAULT_RULES,
+        delta=arguments.delta,
     )
     if arguments.json:
         print(orjson.dumps(as_object(plan)).decode())
@@ -114,6 +124,7 @@ def as_object(plan: Plan) -> dict[str, Any]:
             "fires": plan.one_failure_fires,
         },
         "certify": _certify_object(plan),
+        "compare": _compare_object(plan),
         "finest_target_ratio": None if finest is None else float(1 - finest),
         "findings": [asdict(finding) for finding in findings(plan)],
     }
@@ -172,6 +183,19 @@ def _certify_object(plan: Plan) -> dict[str, Any]:
             for name, events in plan.certified_events.items()
         },
         "fixed_zero_failures": wait(fixed_zero_failure_events(plan.bad_ratio_max, ALPHA)),
+    }
+
+
+def _compare_object(plan: Plan) -> dict[str, Any] | None:
+    events = plan.compared_events
+    if events is None:
+        return None
+    return {
+        "delta_ratio": float(plan.delta or 0),
+        "alpha": COMPARISON_ALPHA,
+        "power": COMPARISON_POWER,
+        "events_of_each": events,
+        "days": float(plan.days(2 * events)),
     }
 
 
@@ -362,6 +386,14 @@ def _below_certify(plan: Plan) -> Iterator[str]:
     if finest is not None:
         within = duration(plan.window_minutes)
         yield f"The finest objective that {within} of this traffic can certify is {_percent(1 - finest)}."
+    compared = plan.compared_events
+    if compared is not None and plan.delta is not None:
+        worse = _percent((1 + plan.delta) * plan.bad_ratio_max)
+        yield (
+            f"A canary that fails {worse} instead of {_percent(plan.bad_ratio_max)} takes {_events(compared)} of each "
+            f"version to tell (power {COMPARISON_POWER:.0%}, false alarms {COMPARISON_ALPHA:.0%}): "
+            f"{_time(plan.days(2 * compared) * DAY_MINUTES)} of all traffic, half of it to each."
+        )
 
 
 def _finding_lines(plan: Plan) -> Iterator[str]:
@@ -442,6 +474,13 @@ def _events_per_hour(text: str) -> Fraction:
     if not 0 < events <= EVENTS_PER_HOUR_MAX:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of events above 0; write for example 36000 or 0.5")
     return events
+
+
+def _delta(text: str) -> Fraction:
+    delta = Fraction(text.removesuffix("%")) / 100 if _NUMBER.fullmatch(text.removesuffix("%")) else Fraction(0)
+    if not 0 < delta <= DELTA_MAX:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a percentage above 0 and up to 1000; write for example 5")
+    return delta
 
 
 def _shares(text: str) -> list[Fraction]:

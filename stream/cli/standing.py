@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from stream.cli.findings import Finding, Level, count, reason_fix
-from stream.config.sources import source_text
+from stream.config.sources import source_text, telemetry
 from stream.core.engine import Balance
 from stream.core.engine.clocks import Clocks
 from stream.core.slo.spec import Bundle
@@ -101,7 +101,8 @@ def standing_of(checkpoints: Checkpoints) -> Standing:
 
 
 def _sources(checkpoints: Checkpoints, now_ns: int | None) -> list[SourceStanding]:
-    topics = [source.topic for source in checkpoints.bundle.sources] if checkpoints.bundle is not None else []
+    bundle = checkpoints.bundle
+    topics = [source.topic for source in telemetry(bundle.sources)] if bundle is not None else []
     unread = {(topic, partition): messages for topic, partition, messages in checkpoints.unread}
     heard: dict[tuple[str, int], list[int | None]] = {at: [] for at in unread}
     for topic in topics:
@@ -178,7 +179,7 @@ def _frontier(bundle: Bundle, standing: Standing) -> Iterator[Finding]:
         "qma worker --ingest N",
     )
     if not first.unread:
-        others = [source_text(source) for source in bundle.sources if source.topic != first.topic]
+        others = [source_text(source) for source in telemetry(bundle.sources) if source.topic != first.topic]
         fix = (
             "qma worker: an ingest process reports it every second, also when nothing arrives",
             f"or, if nobody writes to it: qma apply FILE… {' '.join(f'--source {text}' for text in others)}",

@@ -210,6 +210,8 @@ def lines(found: Sequence[Standing]) -> Iterator[str]:
 def _cells(standing: Standing) -> tuple[str, ...]:
     data = standing.data
     flags = ["stale"] * standing.is_stale + [text for flag, text in _FLAGS.items() if data["flags"].get(flag)]
+    backfilled = data["window"].get("backfilled_minutes")
+    flags += [f"{_age(backfilled * MINUTE_NS)} backfilled"] if backfilled else []
     cells = (
         data["service"],
         data["objective"],

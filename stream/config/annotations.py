@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from stream.config.durations import shorthand_minutes
+from stream.config.numbers import canonical
 from stream.config.problems import either, nearest, quoted
 from stream.config.sections import Section
 from stream.core.slo.alerts import DEPLOY_MUTE_MINUTES_MAX
@@ -23,10 +25,16 @@ DEPLOY_MUTE = "qma/deploy-mute"
 SHORT_WINDOW = "qma/short-window"
 CERTIFICATE = "qma/certificate"
 FLOOR_PER_HOUR = "qma/floor-per-hour"
+EXPECTED_FROM = "qma/expected-from"
+EXPECTED_TOLERANCE = "qma/expected-tolerance"
+COHORT_GAP_MAX = "qma/cohort-gap-max"
+COMPOSITE_TARGET = "qma/composite-target"
 
 LINK_CHARACTERS_MAX = 2048
 
 _COUNT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
+_RATIO = re.compile(r"0?\.[0-9]{1,12}", re.ASCII)
+_PERCENT = re.compile(r"([0-9]{1,2}(?:\.[0-9]{1,9})?)%", re.ASCII)
 _LINK = re.compile(r"https?://\S+", re.ASCII)
 
 
@@ -44,6 +52,11 @@ class Annotations:
         short_window_minutes: Of an AlertCondition; None where nothing was said.
         certificate_none: Certificates do not claim the SLO.
         floor_per_hour: Events that there are every hour, at least; None where nothing was said.
+        composite_target: The target, as a canonical decimal, of the composite that an SLO's objectives make.
+        expected_from: Name of the objective that tells how many events there must be; None where nothing was said.
+        expected_tolerance: Share of these that may be missing, as a canonical decimal; '' where nothing was said.
+        cohort_gap_max: How much worse than everyone a cohort may be, as a canonical decimal; None: nothing was said.
+        section: Where they stand; None where there are none.
     """
 
     sampling_none: bool = False
@@ -55,6 +68,16 @@ class Annotations:
     short_window_minutes: int | None = None
     certificate_none: bool = False
     floor_per_hour: int | None = None
+    composite_target: str | None = None
+    expected_from: str | None = None
+    expected_tolerance: str = ""
+    cohort_gap_max: str | None = None
+    section: Section | None = field(default=None, compare=False, repr=False)
+
+    def refuse(self, key: str, message: str) -> None:
+        """Reports a problem of one that was read."""
+        assert self.section is not None, "what was read stands somewhere"
+        self.section.refuse(key, message)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,6 +118,20 @@ def _count_of_events(text: str) -> int | _Wrong:
     return int(text)
 
 
+def _ratio(text: str) -> str | _Wrong:
+    if not _RATIO.fullmatch(text) or not 0 < Fraction(text) < 1:
+        return _Wrong(f'{quoted(text)} is no target; write a number above 0 and below 1, in quotes: `"0.99"`')
+    return canonical(text)
+
+
+def _share(text: str) -> str | _Wrong:
+    found = _PERCENT.fullmatch(text)
+    if not found or not Fraction(found[1]):
+        fix = 'write more than 0 and less than 100 percent, in quotes: `"0.5%"`'
+        return _Wrong(f"{quoted(text)} is no share; {fix}")
+    return canonical(found[1], -2)
+
+
 def _link(text: str) -> str | _Wrong:
     if len(text) > LINK_CHARACTERS_MAX or not _LINK.fullmatch(text):
         return _Wrong(f"{quoted(text)} is no link; write an address that starts with `https://` or `http://`")
@@ -126,8 +163,18 @@ _RULES: Mapping[str, _Rule] = {
     DEPLOY_MUTE: _Rule(kind="SLO", field="deploy_mute_minutes", read=_deploy_mute),
     CERTIFICATE: _Rule(kind="SLO", field="certificate_none", read=_certificate),
     FLOOR_PER_HOUR: _Rule(kind="SLO", field="floor_per_hour", read=_count_of_events),
+    COMPOSITE_TARGET: _Rule(kind="SLO", field="composite_target", read=_ratio),
+    EXPECTED_FROM: _Rule(kind="SLO", field="expected_from", read=str),
+    EXPECTED_TOLERANCE: _Rule(kind="SLO", field="expected_tolerance", read=_share),
+    COHORT_GAP_MAX: _Rule(kind="SLO", field="cohort_gap_max", read=_share),
     SHORT_WINDOW: _Rule(kind="AlertCondition", field="short_window_minutes", read=_short_window),
 }
+
+_OF_COMPOSITES: Mapping[str, tuple[str, ...]] = {
+    "Composite": (RUNBOOK, DASHBOARD, EMPTY_SLICE, SLICE_EVENTS_MIN),
+    "Inventory": (RUNBOOK, DASHBOARD),
+}
+"""Annotations of SLOs that other kinds have as well."""
 
 
 def read_annotations(metadata: Section, kind: str, where: str | None = None) -> Annotations:
@@ -152,7 +199,7 @@ def read_annotations(metadata: Section, kind: str, where: str | None = None) -> 
             if key.startswith(PREFIX):
                 annotations.refuse_at(entry.key_position, annotations.path_of(key), _unknown(key))
             continue
-        if rule.kind != kind:
+        if rule.kind != kind and key not in _OF_COMPOSITES.get(kind, ()):
             fix = f"move it to the metadata of the {rule.kind}"
             metadata.refuse("annotations", f"`{key}` has no effect in {where or f'kind {kind}'}; {fix}")
             continue
@@ -161,7 +208,7 @@ def read_annotations(metadata: Section, kind: str, where: str | None = None) -> 
             annotations.refuse(key, value.message)
         elif value is not None:
             values[rule.field] = value
-    return Annotations(**values)
+    return Annotations(**values, section=annotations)
 
 
 def _unknown(key: str) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from stream.config.problems import quoted
-from stream.config.sources import check_carriers, check_sources
+from stream.config.sources import check_carriers, check_not_ours, check_sources, own_indicators
 from stream.core.errors import ConfigError
 from stream.core.slo.calendar import Calendar
 from stream.core.slo.declared import Adjustment, Mute
@@ -26,6 +26,7 @@ def make_bundle(
     pipeline: str,
     generation: str,
     partitions: int,
+    prefix: str,
     sources: Sequence[Source],
     settings: Settings,
     calendars: Sequence[Calendar] = (),
@@ -43,7 +44,8 @@ def make_bundle(
         pipeline: Name of the pipeline.
         generation: Generation of the pipeline: what its log and state are bound to.
         partitions: Partitions of the shuffle log.
-        sources: Topics that are read.
+        prefix: What the names of our topics begin with.
+        sources: Topics that telemetry is read from. Where there are composites, our own indicators are read as well.
         settings: Settings that decisions depend on.
         calendars: Those that objectives name, computed for the present time.
         adjustments: Minutes that do not count against budgets.
@@ -57,7 +59,10 @@ def make_bundle(
     assert len({objective.name for objective in objectives}) == len(objectives), "names are unique in a bundle"
     assert {o.calendar for o in objectives} <= {None, *(calendar.name for calendar in calendars)}, "calendars are there"
     _check_names(pipeline, generation, partitions)
+    check_not_ours(sources, prefix)
     check_sources(sources)
+    if any(objective.composite for objective in objectives):
+        sources = (*sources, own_indicators(prefix))
     check_carriers(objectives, sources)
     since: dict[str, int] = {}
     if previous is not None:

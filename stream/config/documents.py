@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from stream.config import declarations, metadata, objectives
+from stream.config import composites, declarations, inventories, metadata, objectives
 from stream.config.alert_policies import KINDS as ALERT_KINDS
+from stream.config.annotations import Annotations
 from stream.config.metadata import Metadata, check_description, read_metadata
 from stream.config.problems import FILE_START, Problem, either, quoted
 from stream.config.sections import Section, not_among, open_section
@@ -24,10 +25,14 @@ SPEC_FIELDS: Mapping[str, tuple[str, ...]] = {
     **ALERT_KINDS,
     "BudgetAdjustment": declarations.ADJUSTMENT_FIELDS,
     "Maintenance": declarations.MAINTENANCE_FIELDS,
+    "Composite": composites.SPEC_FIELDS,
+    "Inventory": inventories.SPEC_FIELDS,
 }
 """Fields of the `spec` of each kind."""
 
-_OURS = ("BudgetAdjustment", "Maintenance")
+_OURS = ("BudgetAdjustment", "Maintenance", "Composite", "Inventory")
+_OF_OBJECTIVES = ("SLO", "Composite", "Inventory")
+"""Kinds whose names become names of objectives: no two of them may share one."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +48,11 @@ class Document:
     def name(self) -> str | None:
         """Its name."""
         return None if self.metadata is None else self.metadata.name
+
+    @property
+    def annotations(self) -> Annotations:
+        """What our annotations say."""
+        return Annotations() if self.metadata is None else self.metadata.annotations
 
 
 @dataclass(slots=True)
@@ -120,14 +130,19 @@ def _open_document(file: str, node: Node, problems: list[Problem]) -> Document |
 
 
 def _check_unique(files: Files) -> None:
-    """Reports names that two documents of one kind share."""
+    """Reports names that two documents of one kind share, or two that make objectives."""
     first_of: dict[tuple[str, str], str] = {}
     for document in files.documents:
         if document.metadata is None or document.metadata.name is None:
             continue
         name, at = document.metadata.name, document.metadata.name_position
         here = f"{document.file}:{at.line}:{at.column}"
-        first = first_of.setdefault((document.kind, name), here)
+        first = first_of.setdefault((_names_of(document.kind), name), here)
         if first != here:
             message = f"{document.kind} {quoted(name)} is defined twice, first at {first}; rename or remove one"
             files.problems.append(Problem(file=document.file, position=at, path="metadata.name", message=message))
+
+
+def _names_of(kind: str) -> str:
+    """Returns the kind that a kind shares its names with."""
+    return _OF_OBJECTIVES[0] if kind in _OF_OBJECTIVES else kind

@@ -9,8 +9,9 @@ from functools import lru_cache
 from stream.config.objectives import Declared
 from stream.core.certificate.issuance import ALPHA
 from stream.core.columns import Kind
+from stream.core.service_key import split_service_key
 from stream.core.slo.burn_rate import RuleKind, burns, duration, rules_for
-from stream.core.slo.spec import Objective, SliSignal
+from stream.core.slo.spec import BudgetingMethod, Objective, SliSignal
 from stream.core.statistics.sequential import events_until_decidable
 from stream.core.units import HOUR_MINUTES
 
@@ -18,6 +19,7 @@ SLIS_MIN, SLIS_MAX = 3, 7
 """Indicators that a service should have: fewer leave something unseen, nobody looks at more."""
 
 _RECEIVED = (Kind.SERVER, Kind.CONSUMER)
+_SAY_FAILURE = {"http.response.status_code", "rpc.grpc.status_code", "rpc.response.status_code", "error.type"}
 
 
 def warn(declared: Sequence[Declared], events_per_hour: Fraction | None = None) -> None:
@@ -27,17 +29,22 @@ def warn(declared: Sequence[Declared], events_per_hour: Fraction | None = None) 
         declared: All objectives.
         events_per_hour: Events of each objective, where somebody knows; None: nothing is said about traffic.
     """
-    whole = [one for one in declared if not one.objective.cohort_of]
+    whole = [one for one in declared if not one.objective.cohort_of and not one.is_made]
     for one in whole:
         _warn_of_alerts(one)
-        if events_per_hour is not None:
+        if one.objective.composite is not None:
+            _warn_of_components(one, declared)
+        elif events_per_hour is not None:
             _warn_of_traffic(one, events_per_hour)
+    is_one_of_many = len({one.slo for one in whole}) == 1
     by_service: dict[str, list[Declared]] = {}
     for one in whole:
-        by_service.setdefault(one.objective.service, []).append(one)
+        if one.objective.composite is None:
+            by_service.setdefault(one.objective.service, []).append(one)
     for service, some in by_service.items():
-        _warn_of_count(service, some)
-        _warn_of_blindness(some)
+        if not is_one_of_many:
+            _warn_of_count(service, some)
+        _warn_of_blindness(service, some, declared)
 
 
 def _warn_of_alerts(one: Declared) -> None:
@@ -79,6 +86,23 @@ def _warn_of_traffic(one: Declared, events_per_hour: Fraction) -> None:
         _warn_at_target(one, f"{found}, which {allowed}, {shown}; {fix}")
 
 
+def _warn_of_components(one: Declared, declared: Sequence[Declared]) -> None:
+    """Warns of a target that is missed although every component meets its own, where all are shares of good events."""
+    objective, composite = one.objective, one.objective.composite
+    assert composite is not None
+    by_name = {(other.objective.service, other.objective.name): other.objective for other in declared}
+    parts = [
+        (component.weight_exact, by_name[component.service, component.objective]) for component in composite.components
+    ]
+    sliced = any(part.method is BudgetingMethod.TIMESLICES for part in (objective, *(part for _, part in parts)))
+    if sliced or composite.seen_minutes is not None:
+        return
+    promised = sum((w * part.target_ratio for w, part in parts), Fraction()) / sum((w for w, _ in parts), Fraction())
+    if objective.target_ratio > promised:
+        found = f"where every component just meets its own target this is {float(promised):.6g}, and so missed"
+        _warn_at_target(one, f"{found}; write that or less, or ask more of the components")
+
+
 def _warn_of_count(service: str, some: Sequence[Declared]) -> None:
     """Warns of a service with too few or too many indicators. Objectives of one SLO share theirs."""
     slos = {one.slo for one in some}
@@ -93,25 +117,35 @@ def _warn_of_count(service: str, some: Sequence[Declared]) -> None:
     _warn_at_target(some[0], message)
 
 
-def _warn_of_blindness(some: Sequence[Declared]) -> None:
-    """Warns where nothing but what a service says itself tells whether it is there.
+def _warn_of_blindness(service: str, some: Sequence[Declared], declared: Sequence[Declared]) -> None:
+    """Warns, once for a service, where nothing but what its server spans say tells whether it answers.
 
-    A process that crashes or hangs ends no span: its failures are missing instead of bad.
+    A process that crashes or hangs ends no span: its failures are missing instead of bad. An alert on no data at all
+    does not see it either, while other instances go on.
     """
-    objectives = [one.objective for one in some]
-    if any(o.signal is SliSignal.METRICS or Kind.CLIENT in o.kinds for o in objectives):
+    name = split_service_key(service)[2]
+    callers = [one.objective for one in declared if one.objective.kinds == (Kind.CLIENT,)]
+    if any(name in values for objective in callers for _, values in objective.attributes):
+        return
+    if any(one.objective.signal is SliSignal.METRICS for one in some):
         return
     for one in some:
         objective = one.objective
         of_spans = objective.signal is SliSignal.SPANS and set(objective.kinds) <= set(_RECEIVED)
-        by_no_data = any(rule.kind is RuleKind.NO_DATA for rule in objective.alerting.rules)
-        if of_spans and _counts_failures(objective) and not by_no_data:
+        if of_spans and _is_availability(objective) and objective.floor_per_hour is None:
             fix = (
-                "add an SLO on client spans of a caller or on a metric of the load balancer, "
-                "or `alertWhenNoData: true` to a policy"
+                f"add an SLO on client spans of a caller (`kinds: [client]`, `attributes: {{peer.service: {name}}}`) "
+                "or on a metric of the load balancer, or the annotation `qma/floor-per-hour`"
             )
             message = "counts failures by server spans alone, which crashed and hung requests never end"
             _warn_at_target(one, f"{message}; {fix}")
+            return
+
+
+def _is_availability(objective: Objective) -> bool:
+    """Returns whether bad means that a request failed, by its status or by the code that says so."""
+    by = {key for key, _ in objective.bad_attributes}
+    return _counts_failures(objective) and not objective.good_attributes and by <= _SAY_FAILURE
 
 
 def _counts_failures(objective: Objective) -> bool:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from urllib.parse import quote
 
 from stream.config.alert_policies import AlertDocuments, read_alerting
-from stream.config.annotations import Annotations
+from stream.config.annotations import COHORT_GAP_MAX, Annotations
 from stream.config.exclusion import merged
 from stream.config.goodness import Good
 from stream.config.metadata import slug
@@ -20,6 +21,7 @@ from stream.config.thresholds import read_threshold
 from stream.config.time_slices import SLICE_FIELDS, TARGET_DIGITS_MAX, check_annotations, read_method, read_slices
 from stream.config.time_windows import read_time_window
 from stream.core.service_key import service_key
+from stream.core.slo.burn_rate import cohort_gap_rule
 from stream.core.slo.calendar import Calendar
 from stream.core.slo.spec import Objective, Wanted
 
@@ -34,7 +36,25 @@ SPEC_FIELDS = (
     "alertPolicies",
 )
 
-_OBJECTIVE_FIELDS = ("displayName", "op", "value", "target", "targetPercent", *SLICE_FIELDS)
+WEIGHT_MAX = 1_000_000
+WEIGHT_DIGITS_MAX = 6
+"""Of the weight of a component: finer and heavier ones make no difference that anybody sees."""
+
+INDICATOR_FIELDS = ("indicator", "indicatorRef")
+COMPOSITE_WEIGHT = "compositeWeight"
+_OBJECTIVE_FIELDS = (
+    "displayName",
+    "op",
+    "value",
+    "target",
+    "targetPercent",
+    *SLICE_FIELDS,
+    *INDICATOR_FIELDS,
+    COMPOSITE_WEIGHT,
+)
+
+ReadIndicator = Callable[[Section], tuple[Indicator | None, str | None]]
+"""Returns the indicator in the fields `indicator` and `indicatorRef` of a section and its name; None after a report."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,15 +64,13 @@ class Slo:
     Args:
         name: The SLO's name; None when it was refused.
         annotations: Those of its metadata.
-        indicator: What is measured; None when it was refused.
-        indicator_name: Name of the SLI; None where it has none.
+        read_indicator: Reads what is measured.
         spec: The section `spec`.
     """
 
     name: str | None
     annotations: Annotations
-    indicator: Indicator | None
-    indicator_name: str | None
+    read_indicator: ReadIndicator
     spec: Section
 
 
@@ -66,7 +84,8 @@ class Declared:
         slo: Name of its SLO.
         service: The SLO's `service`, as it is written.
         indicator_name: Name of its SLI; None where it has none.
-        section: Its entry in `objectives`.
+        section: Its entry in `objectives`, or where else it is written.
+        is_made: It was made for a composite, and nobody wrote it.
     """
 
     objective: Objective
@@ -75,6 +94,12 @@ class Declared:
     service: str
     indicator_name: str | None
     section: Section
+    is_made: bool = False
+
+    @property
+    def weight(self) -> str | None:
+        """Its `compositeWeight`; None after a report."""
+        return read_weight(self.section, COMPOSITE_WEIGHT)
 
 
 def read_objectives(slo: Slo, documents: AlertDocuments, now_ns: int) -> list[Declared]:
@@ -85,18 +110,19 @@ def read_objectives(slo: Slo, documents: AlertDocuments, now_ns: int) -> list[De
         documents: The alert policies that it can refer to.
         now_ns: Present time.
     """
-    spec, indicator = slo.spec, slo.indicator
+    spec = slo.spec
     missing = "add `service: checkout` with the service.name that the service reports"
     service = read_attribute(spec, "service", missing)
     window = read_time_window(spec, now_ns)
     method = read_method(spec)
     check_annotations(spec, method, slo.annotations)
     alerting = read_alerting(spec, slo.annotations, documents, window.minutes if window else None)
-    sections = _objective_sections(spec, indicator)
-    names = _names(slo.name or "", sections)
+    sections = _objective_sections(spec)
+    indicators = _indicators(slo, sections)
+    names = _names(slo.name or "", sections, alone=not is_composed(sections))
     declared = []
-    for name, section in zip(names, sections, strict=True):
-        target = _target(section)
+    for name, section, (indicator, indicator_name) in zip(names, sections, indicators, strict=True):
+        target = read_target_ratio(section)
         good = _good(section, indicator)
         slices = read_slices(section, method, slo.annotations, window)
         if indicator is None or service is None or target is None or window is None or method is None:
@@ -119,6 +145,8 @@ def read_objectives(slo: Slo, documents: AlertDocuments, now_ns: int) -> list[De
             slices=slices,
             calendar=window.calendar.name if window.calendar else None,
             floor_per_hour=slo.annotations.floor_per_hour,
+            expected_from=slo.annotations.expected_from,
+            expected_tolerance=slo.annotations.expected_tolerance,
             certified=not slo.annotations.certificate_none,
             alerting=alerting,
             **good.fields(),
@@ -129,15 +157,65 @@ def read_objectives(slo: Slo, documents: AlertDocuments, now_ns: int) -> list[De
                 calendar=window.calendar,
                 slo=slo.name or "",
                 service=service,
-                indicator_name=slo.indicator_name,
+                indicator_name=indicator_name,
                 section=section,
             )
-            for one in (objective, *_cohorts(objective, selection.cohorts))
+            for one in (objective, *_watched(cohorts_of(objective, selection.cohorts), slo.annotations))
         ]
+    if slo.annotations.cohort_gap_max and declared and not any(one.objective.cohort_of for one in declared):
+        fix = "add `cohorts: {customer.tier: [gold, silver]}` with yours, or remove it"
+        slo.annotations.refuse(COHORT_GAP_MAX, f"is about cohorts, and this SLO has none; {fix}")
     return declared
 
 
-def _cohorts(objective: Objective, cohorts: Wanted) -> list[Objective]:
+def _watched(cohorts: list[Objective], annotations: Annotations) -> list[Objective]:
+    """Returns cohorts with the alert on how much worse than everyone they are, where one is asked for."""
+    if annotations.cohort_gap_max is None:
+        return cohorts
+    rule = cohort_gap_rule(Fraction(annotations.cohort_gap_max))
+    return [replace(one, alerting=replace(one.alerting, rules=(*one.alerting.rules, rule))) for one in cohorts]
+
+
+def is_composed(sections: Sequence[Section]) -> bool:
+    """Returns whether the objectives of an SLO have indicators of their own. Source: OpenSLO v1, composite SLOs."""
+    return any(name in section.entries for section in sections for name in INDICATOR_FIELDS)
+
+
+def _indicators(slo: Slo, sections: Sequence[Section]) -> list[tuple[Indicator | None, str | None]]:
+    """Returns the indicator of each objective and its name: the SLO's, or its own."""
+    spec = slo.spec
+    if is_composed(sections):
+        for name in INDICATOR_FIELDS:
+            if name in spec.entries:
+                spec.refuse(name, "stands beside indicators of the objectives; remove it or those")
+        return [slo.read_indicator(section) for section in sections]
+    indicator, indicator_name = slo.read_indicator(spec)
+    if len(sections) > 1 and indicator is not None and indicator.measured:
+        fix = "write one SLO for each threshold, as OpenSLO v1 asks"
+        spec.refuse_at(sections[1].position, sections[1].path, f"a thresholdMetric takes one objective; {fix}")
+    for section in sections:
+        if COMPOSITE_WEIGHT in section.entries:
+            fix = "give each objective its own `indicator`, or remove it"
+            section.refuse(COMPOSITE_WEIGHT, f"weighs indicators against each other, and this SLO has one; {fix}")
+    return [(indicator, indicator_name)] * len(sections)
+
+
+def read_weight(section: Section, name: str) -> str | None:
+    """Returns a weight as a canonical decimal, 1 where there is none, or None after a report."""
+    if name not in section.entries:
+        return "1"
+    text = section.number(name, example="3")
+    if text is None:
+        return None
+    weight = canonical(text)
+    if not 0 < Fraction(weight) <= WEIGHT_MAX or len(weight.partition(".")[2]) > WEIGHT_DIGITS_MAX:
+        most = f"at most {WEIGHT_MAX:,}, with at most {WEIGHT_DIGITS_MAX} digits after the point"
+        section.refuse(name, f"{quoted(text)} is no weight; write a number above 0 and {most}, as `{name}: 3`")
+        return None
+    return weight
+
+
+def cohorts_of(objective: Objective, cohorts: Wanted) -> list[Objective]:
     """Returns the objectives of the parts of an objective's events: one for each value, and one for all the rest."""
     parts = []
     for key, values in cohorts:
@@ -161,10 +239,12 @@ def _cohort(objective: Objective, key: str, value: str, name: str) -> Objective:
         cohort_of=objective.name,
         certified=False,
         floor_per_hour=None,
+        expected_from=None,
+        expected_tolerance="",
     )
 
 
-def _objective_sections(spec: Section, indicator: Indicator | None) -> list[Section]:
+def _objective_sections(spec: Section) -> list[Section]:
     """Returns the entries of `objectives` that are mappings."""
     items = spec.items("objectives", example="[{target: 0.999}]", missing="add `objectives: [{target: 0.999}]`")
     if items is None:
@@ -172,9 +252,6 @@ def _objective_sections(spec: Section, indicator: Indicator | None) -> list[Sect
     path = spec.path_of("objectives")
     if not items:
         spec.refuse("objectives", "is empty; write `objectives: [{target: 0.999}]`")
-    if len(items) > 1 and indicator is not None and indicator.measured:
-        fix = "write one SLO for each threshold, as OpenSLO v1 asks"
-        spec.refuse_at(items[1].position, f"{path}[1]", f"a thresholdMetric takes one objective; {fix}")
     sections = []
     for i, item in enumerate(items):
         section = spec.section_of(item, f"{path}[{i}]", _OBJECTIVE_FIELDS, item.position)
@@ -183,10 +260,10 @@ def _objective_sections(spec: Section, indicator: Indicator | None) -> list[Sect
     return sections
 
 
-def _names(slo_name: str, sections: list[Section]) -> list[str]:
-    """Returns the name of each objective: the SLO's, or SLO/objective where there are several."""
+def _names(slo_name: str, sections: list[Section], *, alone: bool) -> list[str]:
+    """Returns the name of each objective: SLO/objective, or the SLO's where there is one and it may stand `alone`."""
     display_names = [section.text("displayName") for section in sections]
-    if len(sections) <= 1:
+    if len(sections) <= 1 and alone:
         return [slo_name] * len(sections)
     first_at: dict[str, Position] = {}
     names = []
@@ -200,7 +277,7 @@ def _names(slo_name: str, sections: list[Section]) -> list[str]:
     return names
 
 
-def _target(section: Section) -> str | None:
+def read_target_ratio(section: Section) -> str | None:
     """Returns the target as a canonical decimal such as `0.999`, exactly, or None after a report."""
     is_percent = "targetPercent" in section.entries
     if is_percent and "target" in section.entries:

@@ -1,6 +1,7 @@
 """OpenSLO v1 files in, a frozen configuration out, or one error with a line per problem.
 
-Accepted are all kinds of OpenSLO v1, and two of our own: BudgetAdjustment, which OpenSLO plans for v2, and Maintenance.
+Accepted are all kinds of OpenSLO v1, and some of our own: BudgetAdjustment, which OpenSLO plans for v2, Maintenance,
+Composite and Inventory.
 What a metric's source is lies in our own selector (see `selector`). Everything else is refused with a line that says
 so: a field that is passed over in silence is a promise that nobody keeps.
 
@@ -18,8 +19,11 @@ from typing import TypeVar
 from stream.config import lints
 from stream.config.alert_policies import AlertDocuments, Named, read_condition, read_policy, read_target
 from stream.config.annotations import Annotations
+from stream.config.composites import CompositeDocument, Known, composed, read_composite
 from stream.config.declarations import read_adjustment, read_maintenance
 from stream.config.documents import SPEC_FIELDS, Document, Files, read_files
+from stream.config.expectations import check_expectations
+from stream.config.inventories import read_inventory
 from stream.config.metadata import FIELDS as METADATA_FIELDS
 from stream.config.metadata import check_description, read_metadata
 from stream.config.objectives import Declared, Slo, read_objectives
@@ -87,7 +91,8 @@ def read_configuration(
     """
     files = read_files(paths)
     references = _read_references(files)
-    declared = [one for document in files.of_kind("SLO") for one in _slo_objectives(document, references, now_ns)]
+    declared = _objectives(files, references, now_ns)
+    check_expectations(files.of_kind("SLO"), declared, complete=files.complete and not _any_wrong(files))
     configuration = Configuration(
         objectives=tuple(one.objective for one in declared),
         calendars=tuple({one.calendar.name: one.calendar for one in declared if one.calendar}.values()),
@@ -95,12 +100,28 @@ def read_configuration(
         mutes=_declarations(files, "Maintenance", declared, read_maintenance),
     )
     if not declared and not _any_wrong(files):
-        message = "no document has the kind SLO, so there is nothing to apply; pass a file with an SLO"
+        message = "no document has the kind SLO or Inventory, so there is nothing to apply; pass a file with an SLO"
         first = str(paths[0]) if paths else "(no file)"
         files.problems.append(Problem(file=first, position=FILE_START, path="kind", message=message))
     if not _any_wrong(files):
         lints.warn(declared, events_per_hour)
     return configuration, in_order(files.problems, map(str, paths))
+
+
+def _objectives(files: Files, references: _References, now_ns: int) -> list[Declared]:
+    """Returns the objectives of all documents, those over others behind these."""
+    declared = [one for document in files.of_kind("SLO") for one in _slo_objectives(document, references, now_ns)]
+    names = {document.name or "" for kind in ("Composite", "Inventory") for document in files.of_kind(kind)}
+    known = Known(declared=tuple(declared), names=names, complete=files.complete and not _any_wrong(files))
+    for document in files.of_kind("Composite"):
+        if document.spec is not None:
+            composite = CompositeDocument(document.name or "", document.annotations, document.spec)
+            declared += read_composite(composite, known, references.alerts, now_ns)
+    for document in files.of_kind("Inventory"):
+        if document.spec is not None:
+            inventory = CompositeDocument(document.name or "", document.annotations, document.spec)
+            declared += read_inventory(inventory, references.alerts, now_ns)
+    return declared
 
 
 def _any_wrong(files: Files) -> bool:
@@ -131,8 +152,7 @@ def _by_name(files: Files, kind: str, read: Callable[[Section, str, Annotations]
     """Returns what the documents of a kind say, by name; None where it was refused."""
     found: dict[str, T | None] = {}
     for document in files.of_kind(kind):
-        annotations = document.metadata.annotations if document.metadata else Annotations()
-        value = None if document.spec is None else read(document.spec, document.name or "", annotations)
+        value = None if document.spec is None else read(document.spec, document.name or "", document.annotations)
         if document.name is not None:
             found.setdefault(document.name, value)
     return found
@@ -146,19 +166,18 @@ def _source_type(spec: Section) -> str | None:
 def _slo_objectives(document: Document, references: _References, now_ns: int) -> list[Declared]:
     if document.spec is None:
         return []
-    indicator, indicator_name = _indicator_of(document.spec, references)
     slo = Slo(
         name=document.name,
-        annotations=document.metadata.annotations if document.metadata else Annotations(),
-        indicator=indicator,
-        indicator_name=indicator_name,
+        annotations=document.annotations,
+        read_indicator=lambda section: _indicator_of(section, references),
         spec=document.spec,
     )
-    return read_objectives(slo, references.alerts, now_ns)
+    declared = read_objectives(slo, references.alerts, now_ns)
+    return [*declared, *composed(slo, declared)]
 
 
 def _indicator_of(spec: Section, references: _References) -> tuple[Indicator | None, str | None]:
-    """Returns the indicator of an SLO, inline or referred to, and its name; None for what there is not."""
+    """Returns the indicator of an SLO or an objective, inline or referred to, and its name; None after a report."""
     if "indicatorRef" not in spec.entries:
         return _inline_indicator(spec, references)
     if "indicator" in spec.entries:

@@ -90,7 +90,7 @@ def read_selection(selector: Section) -> Selection | None:
         selector.refuse(
             "signal", f"{quoted(written)} is not known; write `{meant}`" if meant else not_among(written, _SIGNALS)
         )
-    kinds = _kinds(selector)
+    kinds = read_kinds(selector)
     event, metric = _names(selector, signal)
     attributes = _attributes(selector)
     without = None if attributes is None else read_without(selector, signal, attributes)
@@ -189,7 +189,7 @@ def _names(selector: Section, signal: SliSignal | None) -> tuple[str | None, str
     return event, metric
 
 
-def _kinds(selector: Section) -> tuple[int, ...] | None:
+def read_kinds(selector: Section) -> tuple[int, ...] | None:
     """Returns the span kinds; None where none are given."""
     items = selector.items("kinds", example="[server, consumer]")
     if items is None:

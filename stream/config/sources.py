@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from stream.config.problems import either, nearest, quoted, shown
 from stream.core.errors import ConfigError
@@ -22,6 +22,11 @@ ENCODINGS: Mapping[SourceSignal, tuple[Encoding, ...]] = {
     SourceSignal.LOGS: (Encoding.OTLP_PROTO, Encoding.OTLP_JSON, Encoding.AUTO),
     SourceSignal.EVENTS: (Encoding.FLAT, Encoding.AUTO),
 }
+"""What telemetry a source can carry, and how it can be written."""
+
+
+WRITTEN = tuple(encoding for encoding in Encoding if any(encoding in known for known in ENCODINGS.values()))
+"""All of these ways to write."""
 
 
 def read_source(text: str) -> Source:
@@ -51,8 +56,37 @@ def source_text(source: Source) -> str:
     return short if read_source(short) == source else f"{source.topic}={source.signal}:{source.encoding}"
 
 
+def own_indicators(prefix: str) -> Source:
+    """Returns the source that composites and inventories hear of their components by: our own output.
+
+    Args:
+        prefix: What the names of our topics begin with.
+    """
+    return Source(topic=f"{prefix}sli", encoding=Encoding.SLI, signal=SourceSignal.INDICATORS)
+
+
+def telemetry(sources: Iterable[Source]) -> list[Source]:
+    """Returns the sources that an operator names: all but our own indicators."""
+    return [source for source in sources if source.is_telemetry]
+
+
+def check_not_ours(sources: Sequence[Source], prefix: str) -> None:
+    """Refuses sources that would be our own indicators.
+
+    Raises:
+        ConfigError: One is.
+    """
+    own = own_indicators(prefix)
+    for source in sources:
+        if source.topic == own.topic or own.signal == source.signal or own.encoding == source.encoding:
+            raise ConfigError(
+                f"the source {quoted(source_text(source))} cannot be named: the indicators in {own.topic} are read by "
+                "themselves while the files hold a Composite or an Inventory; remove it"
+            )
+
+
 def check_sources(sources: Sequence[Source]) -> None:
-    """Refuses sources that cannot be read.
+    """Refuses sources of telemetry that cannot be read.
 
     Raises:
         ConfigError: There is none, one is listed twice, or a signal or an encoding is not known or does not fit.
@@ -61,8 +95,8 @@ def check_sources(sources: Sequence[Source]) -> None:
         raise ConfigError("no source topic is configured, so nothing would ever be read; name at least one")
     topics: set[str] = set()
     for source in sources:
-        _check_known("signal", source.signal, tuple(SourceSignal), source)
-        _check_known("encoding", source.encoding, tuple(Encoding), source)
+        _check_known("signal", source.signal, tuple(ENCODINGS), source)
+        _check_known("encoding", source.encoding, WRITTEN, source)
         fitting = ENCODINGS[SourceSignal(source.signal)]
         if source.encoding not in fitting:
             raise ConfigError(
@@ -87,7 +121,7 @@ def check_carriers(objectives: Sequence[Objective], sources: Sequence[Source]) -
             continue
         more = f" and {len(names) - 1} more" if len(names) > 1 else ""
         topic = next(topic for topic, carries in TOPICS.items() if carries in CARRIERS[signal])
-        listed = " ".join(f"--source {source_text(source)}" for source in sources)
+        listed = " ".join(f"--source {source_text(source)}" for source in telemetry(sources))
         raise ConfigError(
             f"the objective {quoted(names[0])}{more} counts {signal}, which no source carries; name every topic that "
             f"is to be read, for example: {listed} --source {topic}={Encoding.OTLP_PROTO}"

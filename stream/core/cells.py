@@ -51,7 +51,8 @@ COLUMNS = len(Column)
 
 _WEIGHTS = slice(Column.WEIGHT, Column.WEIGHT_SQUARE_BAD + 1)
 _EVENTS_OF_WEIGHTS = [Column.N, Column.N_BAD, Column.N, Column.N_BAD]
-_BITS_OF_WEIGHTS = np.array([[16], [16], [8], [8]])
+_WEIGHT_BITS, _SQUARE_BITS = 16, 8
+_BITS_OF_WEIGHTS = np.array([[_WEIGHT_BITS], [_WEIGHT_BITS], [_SQUARE_BITS], [_SQUARE_BITS]])
 
 
 def excess_weights(values: Array) -> Array:
@@ -108,6 +109,12 @@ def squared_weight(weight: Array, count: Array) -> Array:
     """
     each = (weight // count) >> 4
     return ((each * each) >> 16) * count
+
+
+def excess_of_rows(weight: Array, count: Array) -> tuple[Array, Array] | None:
+    """Returns what Σw and Σw² of rows exceed those of as many unsampled events by; None where that is 0 for all."""
+    excess = weight - (count << _WEIGHT_BITS)
+    return (excess, squared_weight(weight, count) - (count << _SQUARE_BITS)) if excess.any() else None
 
 
 class Ring:
@@ -335,9 +342,12 @@ class Cells(Generic[Key]):
 
     def add(self, series: Array, minutes: Array, values: Array) -> None:
         """Adds `values` int64[COLUMNS, n] at (series int64[n], minute int64[n]) to every ring."""
+        self.add_excess(series, minutes, excess_weights(values))
+
+    def add_excess(self, series: Array, minutes: Array, excess: Array) -> None:
+        """Does what `add` does with what `excess_weights` returned."""
         if not len(minutes):
             return
-        excess = excess_weights(values)
         columns: list[int] = np.flatnonzero(excess.any(axis=1)).tolist()
         for ring in self.rings:
             ring.add(series, minutes, excess, columns)

@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from stream.core.errors import DecodeError
+from stream.core.grouping import numbered
 from stream.core.units import WEIGHT_MAX, WEIGHT_ONE
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -325,10 +326,10 @@ def encode_rows(rows: Rows) -> bytes:
 
 def words_column(index: Array, words: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:
     """Returns a column of words (strings, unless `kind` says otherwise), with a dictionary of those in use."""
-    used, codes = np.unique(index, return_inverse=True)
+    codes, used = numbered(index, len(words))
     kind = pa.string() if kind is None else kind
     return pa.DictionaryArray.from_arrays(
-        pa.array(codes.astype("int32", copy=False)), pa.array([words[i] for i in used], kind)
+        pa.array(codes.astype("int32", copy=False)), pa.array([words[i] for i in used.tolist()], kind)
     )
 
 

@@ -11,7 +11,9 @@ from stream.core.exemplars import Exemplars
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.budget_ledger import Entry
 from stream.core.slo.burn_rate import BurnRule
+from stream.core.slo.composite import Call, Component
 from stream.core.slo.explanation import AlertReading
+from stream.core.slo.shared_cause import Cause
 from stream.core.slo.sli import Budget, Sli
 from stream.core.slo.spec import Objective
 from stream.core.statistics.forecast import Forecast
@@ -31,6 +33,30 @@ class Context:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ComponentShare:
+    """A component of a composite in its window.
+
+    Args:
+        component: Which one.
+        ratio: How good it was, over the minutes in which it counted; None without data.
+        consumed_ratio: The part of the composite's budget that it consumed; None without data.
+    """
+
+    component: Component
+    ratio: float | None
+    consumed_ratio: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CallCount:
+    """How many calls there were of late along an edge of the call graph, and how many failed; weighted."""
+
+    call: Call
+    n: float
+    bad: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SliEvent:
     """The indicator of one objective for one closed minute and for the window that ends with it.
 
@@ -39,7 +65,8 @@ class SliEvent:
     of the window that lies in closed minutes without a gap. `window_sli` counts slices where the budget does.
     `cohort_gap` is, of a cohort, how much worse the ratio of its window is than that of everyone's. `burn_rates` are
     those of the alerts' windows, by length in minutes; None without data. `exemplars` are None where
-    no event of the minute had a trace id, and in corrections.
+    no event of the minute had a trace id, and in corrections. `backfilled_minutes` of the window were read before the
+    objective was known, and counted later. `components` and `calls` are those of a composite.
     """
 
     context: Context
@@ -58,6 +85,9 @@ class SliEvent:
     gap: bool
     exemplars: Exemplars | None = None
     cohort_gap: float | None = None
+    backfilled_minutes: int = 0
+    components: tuple[ComponentShare, ...] = ()
+    calls: tuple[CallCount, ...] = ()
 
 
 class HeldBackBy(StrEnum):
@@ -100,8 +130,9 @@ class AlertEvent:
         explanation: Plain sentences.
         held_back: Why nobody is told; None: people are to be told.
         began_minute: Since when it has burned without a break.
-        version: The version that most failures are of; '' where there is none.
+        version: The version that most failures are of, of a composite the component; '' where there is none.
         exemplars: Traces of the minute.
+        causes: Of a composite: services that others of it fail with.
     """
 
     context: Context
@@ -116,6 +147,7 @@ class AlertEvent:
     began_minute: int | None = None
     version: str = ""
     exemplars: Exemplars | None = None
+    causes: tuple[Cause, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,15 +17,12 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from stream.core.columns import Array, RowFlag, Rows
+from stream.core.grouping import groups
 from stream.core.units import HOUR_MINUTES, MINUTE_NS
 
 OPEN_MINUTES_MAX = 6 * HOUR_MINUTES
 """A pipeline whose frontier is further behind publishes the minutes beyond it without exemplars."""
 
-_TABLE_PER_ROW = 64
-"""Groups are numbered by a table of at most so many places per row; where it would be larger, the rows are sorted."""
-
-_CODE_MAX = 1 << 62
 _WORD = (1 << 64) - 1
 _JUDGED_FLAGS = RowFlag.FAILED | RowFlag.NEGATIVE_DURATION
 
@@ -80,7 +77,7 @@ def thinned(rows: Rows) -> Rows:
     if len(index) <= 1:
         return rows
     traced = rows.take(index) if len(index) < len(rows) else rows
-    group, size = _groups(
+    group, size = groups(
         traced.signal,
         traced.kind,
         traced.flags & np.uint8(_JUDGED_FLAGS),
@@ -128,7 +125,7 @@ def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> Found:
         minute: int64[n], the minute of each of them.
         bad: bool[n], whether it is bad.
     """
-    group, size = _groups(minute, rows.service[index])
+    group, size = groups(minute, rows.service[index])
     columns = (rows.duration_ns, rows.end_ns, rows.trace_hi, rows.trace_lo)
     told = np.stack([bad, *(column[index] for column in columns)], dtype=np.int64)
     worst, newest = _greatest_of(group, size, told, _BADNESS), _greatest_of(group, size, told, _RECENCY)
@@ -157,7 +154,7 @@ class Candidates:
         owner, minute = np.concatenate(numbers), np.concatenate([found.minute for found in held])
         worst = np.concatenate([found.worst for found in held], axis=1)
         newest = np.concatenate([found.newest for found in held], axis=1)
-        group, size = _groups(minute, owner)
+        group, size = groups(minute, owner)
         first, last = _greatest_of(group, size, worst, _BADNESS), _greatest_of(group, size, newest, _RECENCY)
         both = zip(_exemplars(worst[:, first]), _exemplars(newest[:, last]), strict=True)
         for number, at, exemplars in zip(owner[first].tolist(), minute[first].tolist(), both, strict=True):
@@ -177,41 +174,6 @@ def _exemplars(told: Array) -> Iterable[Exemplar]:
     return map(Exemplar._make, zip((told[0] != 0).tolist(), *told[1:].tolist(), strict=True))
 
 
-def _groups(*columns: Array) -> tuple[Array, int]:
-    """Returns a number for each row, equal where all columns are, and a bound that all these numbers lie below.
-
-    The bound is at most the number of rows.
-    """
-    rows = len(columns[0])
-    code, size = np.zeros(rows, np.int64), 1
-    for column in columns:
-        first = int(column.min())
-        span = int(column.max()) - first + 1
-        if span == 1:
-            continue
-        if size * span > _TABLE_PER_ROW * rows:
-            code, size = _compact(code, size)
-        assert size * span <= _CODE_MAX, f"{size} groups and values from {first} to {first + span - 1}"
-        code *= span
-        code += column
-        code -= first
-        size *= span
-    return (code, size) if size <= rows else _compact(code, size)
-
-
-def _compact(code: Array, size: int) -> tuple[Array, int]:
-    """Returns the codes, which lie below `size`, renumbered without gaps and in the same order, and their number."""
-    if size > _TABLE_PER_ROW * len(code):
-        values, number = np.unique(code, return_inverse=True)
-        return number.astype(np.int64, copy=False), len(values)
-    occurs = np.zeros(size, bool)
-    occurs[code] = True
-    values = np.flatnonzero(occurs)
-    numbers = np.empty(size, np.int64)
-    numbers[values] = np.arange(len(values))
-    return numbers[code], len(values)
-
-
 def _greatest(group: Array, size: int, keys: Sequence[Array]) -> Array:
     """Returns the row of each group with the greatest keys, in the order of the groups' numbers.
 
@@ -224,6 +186,8 @@ def _greatest(group: Array, size: int, keys: Sequence[Array]) -> Array:
     """
     index = np.flatnonzero(_is_greatest(group, size, keys[0]))
     for key in keys[1:]:
+        if np.bincount(group[index]).max(initial=0) <= 1:
+            break  # the keys before have decided
         index = index[_is_greatest(group[index], size, key[index])]
     first = np.full(size, len(group))
     np.minimum.at(first, group[index], index)

@@ -21,8 +21,9 @@ class Indicators:
 
     Shapes: all have `n` elements. `source` int16 and `offset` int64 say which message. `service` and `objective` are
     texts. `minute` int64 is the closed minute, `revision` int64 which of its events. `events` int64 are those received,
-    `weight` and `weight_bad` int64 all of them and the bad ones, weighted, in 2^-16. `gap` bool: the minute was not
-    read whole. `counts` bool: this copy is the one that the ledger counts; each message has exactly one.
+    `weight` and `weight_bad` int64 all of them and the bad ones, weighted, in 2^-16; of points that are ratios
+    themselves, and may be bad in part, in 2^-30. `gap` bool: the minute was not read whole. `counts` bool: this copy is
+    the one that the ledger counts; each message has exactly one.
     """
 
     source: Array
@@ -61,6 +62,26 @@ class Indicators:
         }
         columns |= {name: [row[name] for row in rows] for name in cls.TEXTS}
         return cls(**columns)
+
+    def take(self, index: Array) -> Self:
+        """Returns the ones at `index`."""
+        chosen: dict[str, Any] = {name: getattr(self, name)[index] for name in self.DTYPES}
+        chosen |= {name: [getattr(self, name)[at] for at in index.tolist()] for name in self.TEXTS}
+        return type(self)(**chosen)
+
+
+NO_INDICATORS = Indicators.of(())
+
+
+def concat_indicators(parts: Sequence[Indicators]) -> Indicators:
+    """Returns all indicators of `parts`, in order."""
+    if len(parts) <= 1:
+        return parts[0] if parts else NO_INDICATORS
+    columns: dict[str, Any] = {
+        name: np.concatenate([getattr(part, name) for part in parts]) for name in Indicators.DTYPES
+    }
+    columns |= {name: [text for part in parts for text in getattr(part, name)] for name in Indicators.TEXTS}
+    return Indicators(**columns)
 
 
 def encode_indicators(indicators: Indicators) -> bytes:

@@ -17,7 +17,9 @@ from stream.core.certificate.lifecycle import FIXES, Reason
 from stream.core.events import (
     AlertEvent,
     BudgetEvent,
+    CallCount,
     CertificateEvent,
+    ComponentShare,
     Context,
     DeadLetter,
     Output,
@@ -114,7 +116,25 @@ def _sli_data(event: SliEvent) -> dict[str, Any]:
         data["exemplars"] = _exemplars(event.exemplars)
     if event.cohort_gap is not None:
         data["cohort_gap"] = event.cohort_gap
+    if o.composite is not None:
+        data["components"] = [_share(share) for share in event.components]
+        data["calls"] = [_call_count(count) for count in event.calls]
     return data
+
+
+def _share(share: ComponentShare) -> dict[str, Any]:
+    component = share.component
+    return {
+        "service": component.service,
+        "objective": component.objective,
+        "weight": component.weight,
+        "ratio": share.ratio,
+        "consumed_ratio": share.consumed_ratio,
+    }
+
+
+def _call_count(count: CallCount) -> dict[str, Any]:
+    return {"caller": count.call.caller, "callee": count.call.callee, "n": count.n, "bad": count.bad}
 
 
 def _window(event: SliEvent) -> dict[str, Any]:
@@ -123,8 +143,15 @@ def _window(event: SliEvent) -> dict[str, Any]:
         **_stretch(event.window_sli, event.start_minute, length),
         "complete_at": _time(event.end_minute * MINUTE_NS),
         "coverage_ratio": event.coverage,
-        "unit": "events" if event.objective.slices is None else "slices",
+        "unit": _unit(event.objective),
+        **({"backfilled_minutes": event.backfilled_minutes} if event.backfilled_minutes else {}),
     }
+
+
+def _unit(o: Objective) -> str:
+    if o.slices is not None:
+        return "slices"
+    return "events" if o.composite is None else "minutes"
 
 
 def _exemplars(exemplars: Exemplars) -> dict[str, Any]:
@@ -162,7 +189,8 @@ def _alert(event: AlertEvent) -> Rendered:
         "began_at": _time(None if event.began_minute is None else event.began_minute * MINUTE_NS),
         "factor": event.factor,
         **_reading(event),
-        "version": event.version or None,
+        "version": event.version or None if o.composite is None else None,
+        **({} if o.composite is None else _blame(event)),
         "explanation": event.explanation,
         "exemplars": None if event.exemplars is None else _exemplars(event.exemplars),
         "links": {"runbook": alerting.runbook, "dashboard": alerting.dashboard},
@@ -171,6 +199,23 @@ def _alert(event: AlertEvent) -> Rendered:
     identity = _digest("burn-rate", data["alert"], state, event.minute)
     time_ns = (event.minute + 1) * MINUTE_NS
     return _cloud_event(event.context, "burn-rate", "burn-rate.v1", o.service, identity, time_ns, data)
+
+
+def _blame(event: AlertEvent) -> dict[str, Any]:
+    """Returns what of a composite an alert is about, and what that in turn is about."""
+    return {
+        "component": event.version or None,
+        "causes": [
+            {
+                "service": cause.service,
+                "affects": cause.affects,
+                "calls": cause.calls / WEIGHT_ONE,
+                "failed_calls": cause.failed_calls / WEIGHT_ONE,
+                "failed_calls_to_any": cause.failed_calls_to_any / WEIGHT_ONE,
+            }
+            for cause in event.causes
+        ],
+    }
 
 
 def _reading(event: AlertEvent) -> dict[str, Any]:
@@ -212,7 +257,7 @@ def _budget_entry(event: BudgetEvent) -> Rendered:
 
 def _entry(entry: Entry, event: BudgetEvent) -> dict[str, Any]:
     o = event.objective
-    unit = WEIGHT_ONE if o.slices is None and o.raw is None else SLICE_ONE
+    unit = WEIGHT_ONE if o.slices is None and o.raw is None and o.composite is None else SLICE_ONE
     return {
         "kind": entry.kind,
         "start": _time(entry.start_minute * MINUTE_NS),

@@ -1,14 +1,15 @@
 """Latency sketches: t-digests per service and minute, for display only.
 
 A t-digest has no error bound and its merge depends on order, so no objective is decided by one. Values are buffered
-and digested sorted, so a minute of up to `BUFFER_MAX` values gives the same digest in whatever order they came; beyond
-that the digests of full buffers are merged in the order of the log.
+and digested `BUFFER_MAX` at a time: a minute of up to as many values gives the same digest in whatever order
+they came; beyond that the digests of full buffers are merged in the order of the log.
 
 Source: T. Dunning, O. Ertl, "Computing extremely accurate quantiles using t-digests", 2019.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,8 +18,12 @@ import orjson
 from fastdigest import TDigest
 
 from stream.core.columns import Array
+from stream.core.grouping import groups
 
 BUFFER_MAX = 8192
+WAITING_MAX = 1 << 16
+"""So many durations wait to be sorted out: dear for each service and minute that they are of, whatever their number."""
+
 CENTROIDS_MAX = 100
 QUANTILES = (0.5, 0.95, 0.99)
 
@@ -35,15 +40,20 @@ class _Open:
         self.values.append(values)
         self.size += len(values)
         if self.size >= BUFFER_MAX:
-            self.fold()
+            held = np.concatenate(self.values)
+            full = self.size // BUFFER_MAX * BUFFER_MAX
+            for at in range(0, full, BUFFER_MAX):
+                self._merge(held[at : at + BUFFER_MAX])
+            self.values, self.size = [held[full:].copy()], self.size - full
 
-    def fold(self) -> None:
-        if not self.size:
-            return
-        values = np.sort(np.concatenate(self.values))
-        digest = TDigest.from_values(values.tolist(), max_centroids=CENTROIDS_MAX)
+    def digested(self) -> TDigest | None:
+        if self.size:
+            self._merge(np.concatenate(self.values) if len(self.values) > 1 else self.values[0])
+        return self.digest
+
+    def _merge(self, values: Array) -> None:
+        digest = TDigest.from_values(values.tolist(), max_centroids=CENTROIDS_MAX)  # which sorts them
         self.digest = digest if self.digest is None else self.digest.merge(digest)
-        self.values, self.size = [], 0
 
 
 class Sketches:
@@ -54,7 +64,10 @@ class Sketches:
 
     def add(self, minute: int, durations_s: Array) -> None:
         """Adds finite durations in seconds to a minute that is not closed."""
-        self._open.setdefault(minute, _Open()).add(durations_s)
+        filling = self._open.get(minute)
+        if filling is None:
+            filling = self._open[minute] = _Open()
+        filling.add(durations_s)
 
     def close(self, minute: int) -> tuple[TDigest | None, list[int]]:
         """Closes a minute. Returns its digest, None where it had no values, and the minutes that are no longer open."""
@@ -62,8 +75,7 @@ class Sketches:
         digest = None
         for old in closed:
             filling = self._open.pop(old)
-            filling.fold()
-            digest = filling.digest if old == minute else None
+            digest = filling.digested() if old == minute else None
         return digest, closed
 
     def minutes(self) -> list[int]:
@@ -84,6 +96,39 @@ class Sketches:
         buffered = np.frombuffer(values, "<f8")
         digest = TDigest.from_dict(body) if body is not None else None
         self._open[minute] = _Open([buffered] if len(buffered) else [], len(buffered), digest)
+
+
+class Durations:
+    """Durations as records bring them, which wait for more: then those of many records are sorted out at once."""
+
+    def __init__(self) -> None:
+        self._held: list[tuple[Array, Array, Array]] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, owner: Array, minute: Array, durations_s: Array) -> None:
+        """Takes in finite durations in seconds, each with the number of its owner and its minute, all [n]."""
+        self._held.append((owner, minute, durations_s))
+        self._size += len(owner)
+
+    def take(self) -> Iterator[tuple[int, int, Array]]:
+        """Yields all that wait as (owner, minute, durations in seconds), which are in the order in which they came."""
+        if not self._size:
+            return
+        owner, minute, durations_s = map(np.concatenate, zip(*self._held, strict=True))
+        self._held, self._size = [], 0
+        group, size = groups(owner, minute)
+        order = np.argsort(
+            group.astype(np.uint16) if size <= 1 << 16 else group, kind="stable"
+        )  # a radix sort of these
+        starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+        first, durations_s = order[starts], durations_s[order]
+        bounds = [*starts.tolist(), len(order)]
+        named = zip(owner[first].tolist(), minute[first].tolist(), bounds[:-1], bounds[1:], strict=True)
+        for number, at, start, end in named:
+            yield number, at, durations_s[start:end].copy()  # a part alone must not keep the whole
 
 
 def quantiles(digest: TDigest | None) -> dict[str, float] | None:

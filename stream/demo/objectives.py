@@ -33,12 +33,15 @@ def _copied(source: Path, target: Path) -> Path:
     return target
 
 
-def demo_bundle(files: list[Path], topics: Topics, *, pipeline: str, generation: str, speed: float) -> Bundle:
+def demo_bundle(
+    files: list[Path], topics: Topics, *, prefix: str, pipeline: str, generation: str, speed: float
+) -> Bundle:
     """Returns the configuration of the demo's pipeline.
 
     Args:
         files: OpenSLO files.
         topics: The source topics; the log has as many partitions.
+        prefix: What the names of our topics begin with.
         pipeline: Name of the pipeline.
         generation: Its generation.
         speed: Seconds of event time in a second.
@@ -53,6 +56,7 @@ def demo_bundle(files: list[Path], topics: Topics, *, pipeline: str, generation:
         pipeline=pipeline,
         generation=generation,
         partitions=topics.partitions,
+        prefix=prefix,
         sources=(
             Source(topic=topics.spans, encoding="otlp_proto"),
             Source(topic=topics.events, encoding="flat"),

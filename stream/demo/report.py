@@ -26,6 +26,7 @@ class Result:
         seed: Of the run.
         tally: What the generator knows.
         accounts: The product's accounts by source topic.
+        indicators: Its account of what it read back of its own output, for the composite.
         requests: The product's (requests, bad requests) by objective.
         view: What was read from the output topics.
         kills: Workers killed.
@@ -36,6 +37,7 @@ class Result:
     seed: int
     tally: Tally
     accounts: Mapping[str, Accounts]
+    indicators: Accounts
     requests: Mapping[str, tuple[int, int]]
     view: View
     kills: int
@@ -92,6 +94,7 @@ def as_json(result: Result) -> dict[str, Any]:
             name: {"requests": n, "bad": bad, "equal": result.requests.get(name) == (n, bad)}
             for name, (n, bad) in result.tally.objectives.items()
         },
+        "indicators_read_back": result.indicators.received,
         "sli_events": result.view.events["sli"],
         "sli_revisions": result.view.revisions,
         "burn_rate_events": result.view.events["burn-rate"],
@@ -165,6 +168,8 @@ def _notes(result: Result) -> Text:
     for topic, account in result.accounts.items():
         reasons = ", ".join(f"{reason} {items}" for reason, items in account.rejected.items()) or "nothing"
         lines.append(f"rejected of {topic}: {reasons}")
+    own = result.indicators
+    lines.append(f"read back for the composite: {own.received:,} indicators, {own.counted:,} of them counted")
     replayed = sum(account.replayed for account in result.accounts.values())
     lines.append(f"replayed after a restart, outside the equation: {replayed:,}")
     return Text("\n".join(lines), style="dim")

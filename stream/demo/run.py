@@ -32,6 +32,7 @@ from stream.demo.workload import Message, Topics, Workload
 from stream.kafka.clients import Producer, admin, ingest_producer, stop
 from stream.kafka.config_topic import publish_bundle
 from stream.kafka.local import LocalKafka
+from stream.kafka.source_ends import source_ends
 from stream.kafka.state_reader import read_ledgers
 from stream.kafka.topics import TopicSpec, apply, pipeline_topics
 
@@ -195,6 +196,7 @@ class _Demo:
         bundle = demo_bundle(
             files,
             self._topics,
+            prefix=self._prefix,
             pipeline=PIPELINE,
             generation=uuid.uuid4().hex[:8],
             speed=self._options.speed,
@@ -251,9 +253,21 @@ class _Demo:
                 for partition, offset in accounts_of(ledgers, topic).offsets.items()
             }
             if applied == self._acknowledged:
+                await self._read_back(deadline_s)
                 return
             await asyncio.sleep(1.0)
         self._screen.tell(f"not everything was accounted for within {SETTLE_S:.0f} s after the last message")
+
+    async def _read_back(self, deadline_s: float) -> None:
+        """Returns when what is published by now was read back for the composite, or when the time for it is over."""
+        topic = f"{self._prefix}sli"
+        ends = {end.partition: end.next_offset for end in await source_ends(self._bootstrap, [topic])}
+        while time.monotonic() < deadline_s:
+            ledgers = await read_ledgers(self._bootstrap, f"{self._prefix}state", PARTITIONS)
+            applied = accounts_of(ledgers, topic).offsets
+            if all(applied.get(partition, 0) >= offset for partition, offset in ends.items()):
+                return
+            await asyncio.sleep(1.0)
 
     async def _watch(self, reader: ResultReader) -> None:
         """Shows the progress and looks after the workers, for ever."""
@@ -288,6 +302,7 @@ class _Demo:
             seed=self._options.seed,
             tally=self._workload.tally,
             accounts={topic: accounts_of(ledgers, topic) for topic in self._workload.tally.topics},
+            indicators=accounts_of(ledgers, f"{self._prefix}sli"),
             requests=await requests_by_objective(self._bootstrap, state, PARTITIONS),
             view=reader.view,
             kills=self._workers.kills,

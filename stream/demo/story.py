@@ -161,6 +161,9 @@ SHIPPING = Service(
     indicators=(Indicator(objective="shipping-dispatched"),),
 )
 
+COMPOSITE = "storefront"
+"""The objective over those of checkout, search and shipping: its budget is made of minutes."""
+
 SERVICES = (STOREFRONT, CHECKOUT, ORDERS, GIFTCARDS, SEARCH, SHIPPING)
 
 

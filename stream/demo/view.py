@@ -9,6 +9,8 @@ from typing import Any
 
 import orjson
 
+from stream.demo import story
+
 Data = dict[str, Any]
 
 
@@ -113,10 +115,11 @@ class View:
         if forecast is not None:
             view.forecast = _when_gone(forecast)
         if entry is not None and entry["kind"] == "incident" and entry["end"] is not None:
+            unit = "minutes" if data["objective"] == story.COMPOSITE else "requests"
             took = "" if entry["consumed_ratio"] is None else f", {entry['consumed_ratio']:.1%} of the budget"
             yield (
                 f"budget  {short(data['service'])} {data['objective']}: incident {entry['start'][11:16]} to "
-                f"{entry['end'][11:16]} took {entry['bad']:,.0f} of {entry['total']:,.0f} requests{took}"
+                f"{entry['end'][11:16]} took {entry['bad']:,.0f} of {entry['total']:,.0f} {unit}{took}"
             )
 
     def _certificate(self, data: Data) -> Iterator[str]:

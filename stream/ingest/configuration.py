@@ -91,7 +91,7 @@ class ConfigurationReader:
         bundle = decode_bundle(record.value)
         if self._newest is not None:
             _refuse_another_log(self._newest.bundle, bundle)
-        configuration = Configuration(version=record.offset, body=record.value)
+        configuration = Configuration.of(record.offset, record.value, bundle)
         self._newest = Applied(configuration=configuration, bundle=bundle)
         LOG.info("configuration version %d of pipeline %s", record.offset, bundle.pipeline)
 

@@ -6,18 +6,22 @@ a `Cycle` collects them until it is full, `routing.Router` makes a log record pe
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from typing import Self
 
 import numpy as np
 
 from stream.core.columns import Receipts, RejectReason, Rows, take_receipts
 from stream.core.fingerprints import FINGERPRINT_BYTES
+from stream.core.indicators import Indicators
 from stream.core.log import LostRange, Progress, SourceProgress, SourceRange
-from stream.core.otlp import Decoded, Messages, concat_decoded
+from stream.core.otlp import Decoded, Messages
 from stream.core.points import NO_POINTS, Points
 from stream.core.service_key import murmur2
+from stream.ingest.columns import Columns, concat_columns
 from stream.ingest.refused import decoded_refusals
 from stream.kafka.batches import RefusedBatch
 
@@ -34,6 +38,7 @@ PIECE_MESSAGES = 4096
 
 _ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in Rows.DTYPES.values())
 _POINT_BYTES = sum(np.dtype(dtype).itemsize for dtype in Points.DTYPES.values()) + 4
+_INDICATOR_BYTES = sum(np.dtype(dtype).itemsize for dtype in Indicators.DTYPES.values()) + 8 * len(Indicators.TEXTS)
 _PRINT_BYTES = FINGERPRINT_BYTES + 10
 _RECEIPT_BYTES = sum(np.dtype(dtype).itemsize for dtype in Receipts.DTYPES.values()) + 8
 
@@ -51,6 +56,7 @@ class Session:
         next_offset: Everything in [first_offset, next_offset) was read.
         began_ns: Timestamp of the first message read; None while there is none.
         until_ns: Largest timestamp of a message read; None while there is none.
+        is_telemetry: It has a time, which moves the frontier. Our own indicators have none: they follow it.
     """
 
     topic: str
@@ -61,6 +67,7 @@ class Session:
     next_offset: int
     began_ns: int | None = None
     until_ns: int | None = None
+    is_telemetry: bool = True
 
     def covered(self) -> SourceRange:
         """Returns what a record sent now covers of this source."""
@@ -83,6 +90,8 @@ class Session:
         if offsets:
             assert self.next_offset <= offsets[0] <= offsets[-1] < fetched.next_offset, (self, offsets)
         assert self.next_offset <= fetched.next_offset, (self, fetched.next_offset)
+        if not self.is_telemetry:
+            return replace(self, next_offset=fetched.next_offset)
         times = fetched.times_ns
         if fetched.refused is not None and fetched.refused.time_ns is not None:
             times = [fetched.refused.time_ns]
@@ -140,22 +149,26 @@ def pieces(
         messages_max: Or by the message that brings it to this number.
     """
     piece: list[Fetched] = []
-    size = count = 0
+    bytes_left, messages_left = bytes_max, messages_max
     for part in fetched:
-        start = 0
-        for at, value in enumerate(part.values):
-            size += len(value or b"")
-            count += 1
-            if size >= bytes_max or count >= messages_max:
-                yield (*piece, part.cut(start, at + 1))
-                piece, start, size, count = [], at + 1, 0, 0
-        if start < len(part.values) or not part.values:
-            piece.append(part.cut(start, len(part.values)))
+        count, start = len(part.values), 0
+        ends = list(accumulate((len(value) if value else 0 for value in part.values), initial=0))
+        while True:
+            stop = min(bisect_left(ends, ends[start] + bytes_left, start + 1), start + messages_left)
+            if stop > count:
+                break
+            yield (*piece, part.cut(start, stop))
+            piece, start = [], stop
+            bytes_left, messages_left = bytes_max, messages_max
+        if start < count or not count:
+            piece.append(part.cut(start, count))
+            bytes_left -= ends[count] - ends[start]
+            messages_left -= count - start
     if piece:
         yield tuple(piece)
 
 
-def decode_cycle(piece: Sequence[Fetched], decoders: Sequence[Decode]) -> Decoded:
+def decode_cycle(piece: Sequence[Fetched], decoders: Sequence[Decode]) -> Columns:
     """Returns the columns of all messages.
 
     Args:
@@ -166,7 +179,7 @@ def decode_cycle(piece: Sequence[Fetched], decoders: Sequence[Decode]) -> Decode
     for part in piece:
         if part.values:
             alike.setdefault(decoders[part.source], []).append(part)
-    return concat_decoded([decode(_messages(parts)) for decode, parts in alike.items()])
+    return concat_columns([decode(_messages(parts)) for decode, parts in alike.items()])
 
 
 def _messages(parts: Sequence[Fetched]) -> Messages:
@@ -183,7 +196,7 @@ def decode_piece(
     *,
     bytes_max: int = CYCLE_BYTES_MAX,
     message_bytes_max: int = MESSAGE_COLUMNS_BYTES_MAX,
-) -> Iterator[tuple[Piece, Decoded]]:
+) -> Iterator[tuple[Piece, Columns]]:
     """Yields the piece decoded, halved at message boundaries as often as its columns are too big for a cycle.
 
     A single message that no record could hold is refused: its items are rejected as too large.
@@ -200,13 +213,13 @@ def decode_piece(
         yield piece, _with_refusals(piece, decoded)
 
 
-def _with_refusals(piece: Piece, decoded: Decoded) -> Decoded:
+def _with_refusals(piece: Piece, decoded: Columns) -> Columns:
     """Returns the columns with the receipts of the batches that were stepped over."""
     found = [(part.source, part.refused) for part in piece if part.refused is not None]
-    return concat_decoded([decoded, decoded_refusals(found)]) if found else decoded
+    return concat_columns([decoded, decoded_refusals(found)]) if found else decoded
 
 
-def _refused(decoded: Decoded, size: int, limit: int) -> Decoded:
+def _refused(decoded: Columns, size: int, limit: int) -> Columns:
     """Returns one message's items, all rejected as too large."""
     receipts = decoded.receipts
     items = int(receipts.items.sum())
@@ -219,15 +232,16 @@ def _refused(decoded: Decoded, size: int, limit: int) -> Decoded:
         digests=(next((digest for digest in receipts.digests if digest), None),),
         details=(f"its rows take {size} bytes, a log record holds {limit}; send fewer items in a message",),
     )
-    return Decoded(rows=Rows.empty(), points=NO_POINTS, receipts=first)
+    return Columns(rows=Rows.empty(), points=NO_POINTS, receipts=first)
 
 
-def column_bytes(decoded: Decoded) -> int:
+def column_bytes(decoded: Columns) -> int:
     """Returns an upper bound of the bytes of these columns in one log record, but for its fixed headers."""
     rows, points, receipts = decoded.rows, decoded.points, decoded.receipts
     words = [word for name in rows.DICTIONARIES.values() for word in getattr(rows, name)]
     words += [word for name in points.DICTIONARIES.values() for word in getattr(points, name)]
     words += receipts.reasons
+    words += [word for name in Indicators.TEXTS for word in getattr(decoded.indicators, name)]
     blobs = sum(len(digest) for digest in receipts.digests if digest)
     texts = sum(len(detail.encode()) for detail in receipts.details if detail)
     return (
@@ -239,6 +253,7 @@ def column_bytes(decoded: Decoded) -> int:
         + 4 * len(words)
         + _RECEIPT_BYTES * len(receipts)
         + _PRINT_BYTES * len(decoded.fingerprints)
+        + _INDICATOR_BYTES * len(decoded.indicators)
         + blobs
         + texts
     )
@@ -251,25 +266,24 @@ class Cycle:
     Args:
         sessions: All sources of the process, as far as they were read at the end of the cycle.
         parts: Columns; their sources are indices into `sessions`.
-        items: Rows and points.
+        items: Rows, points and indicators.
         touched: The sources that were read on in this cycle.
     """
 
     sessions: tuple[Session, ...]
-    parts: tuple[Decoded, ...] = ()
+    parts: tuple[Columns, ...] = ()
     touched: frozenset[int] = frozenset()
     items: int = 0
     messages: int = 0
     bytes: int = 0
 
-    def has_room_for(self, decoded: Decoded) -> bool:
+    def has_room_for(self, decoded: Columns) -> bool:
         """Returns whether the cycle stays within its limits; an empty one takes any piece."""
         if not self.parts:
             return True
-        items = self.items + len(decoded.rows) + len(decoded.points)
-        return items <= CYCLE_ROWS_MAX and self.bytes + column_bytes(decoded) <= CYCLE_BYTES_MAX
+        return self.items + decoded.items <= CYCLE_ROWS_MAX and self.bytes + column_bytes(decoded) <= CYCLE_BYTES_MAX
 
-    def added(self, piece: Piece, decoded: Decoded) -> Self:
+    def added(self, piece: Piece, decoded: Columns) -> Self:
         """Returns the cycle with one more decoded piece."""
         sessions = list(self.sessions)
         for part in piece:
@@ -279,7 +293,7 @@ class Cycle:
             sessions=tuple(sessions),
             parts=(*self.parts, decoded),
             touched=self.touched | {part.source for part in piece},
-            items=self.items + len(decoded.rows) + len(decoded.points),
+            items=self.items + decoded.items,
             messages=self.messages + sum(len(part.values) for part in piece),
             bytes=self.bytes + column_bytes(decoded),
         )
@@ -310,11 +324,12 @@ def progress_of(
     topic_partitions: Mapping[str, int],
     lost: Sequence[LostRange] = (),
 ) -> Progress:
-    """Returns the reading positions of all sources; source indices are those of `sessions`."""
+    """Returns the reading positions of all sources of telemetry; source indices are those of `sessions`."""
     return Progress(
         sources=tuple(
             SourceProgress(source=source, began_ns=session.began_ns, until_ns=session.until_ns, at_end=source in at_end)
             for source, session in enumerate(sessions)
+            if session.is_telemetry
         ),
         topic_partitions=dict(sorted(topic_partitions.items())),
         lost=tuple(lost),
@@ -331,4 +346,5 @@ def is_news(sessions: Sequence[Session], at_end: Collection[int], reported: Prog
         or (session.began_ns is not None and known[source].began_ns is None)
         or (source in at_end and not known[source].at_end)
         for source, session in enumerate(sessions)
+        if session.is_telemetry
     )

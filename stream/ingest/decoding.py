@@ -7,7 +7,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,11 +19,11 @@ from stream.core.otlp import Decoded, Messages, Reading, concat_decoded
 from stream.core.otlp.decoders import DECODERS, Decode, Encoding, encodings, runs
 from stream.core.slo.spec import Bundle, SourceSignal
 from stream.core.slo.spec import Encoding as Declared
+from stream.ingest.indicators import decode_indicator_events
 from stream.ingest.priming import Format, names_of, prime
 
 LOG = logging.getLogger(__name__)
 
-_ID = b'"id"'
 _OFFSET_BITS = 48
 
 SIGNALS: Mapping[str, Signal] = {
@@ -130,14 +130,17 @@ class Decoding:
         self.bundle = bundle
         reading = Reading(attributes=bundle.attributes, limits=bundle.settings.limits)
         alike: dict[tuple[Signal, str], AnyDecode] = {}
-        self._decode: dict[str, AnyDecode] = {}
+        self._decode: dict[str, Callable[[Messages], Decoded]] = {}
         for source in bundle.sources:
+            if not source.is_telemetry:
+                self._decode[source.topic] = decode_indicator_events
+                continue
             key = SIGNALS[source.signal], source.encoding
             made = AnyDecode(*key, reading, decoders, fingerprints=bundle.settings.duplicate_minutes > 0)
             self._decode[source.topic] = alike.setdefault(key, made)
         decoders.want(format for decode in alike.values() for format in decode.formats)
 
-    def of(self, topic: str) -> AnyDecode:
+    def of(self, topic: str) -> Callable[[Messages], Decoded]:
         """Returns the function that decodes messages of a topic: the same one for topics that are written alike."""
         return self._decode[topic]
 
@@ -167,7 +170,7 @@ class AnyDecode:
                 f"version reads {', '.join(known)} and {Declared.AUTO}: upgrade it, or declare another encoding"
             )
         self._encoding = None if encoding == Declared.AUTO else Encoding(encoding)
-        self._reading = reading
+        self._reading = replace(reading, ids=fingerprints and signal == Signal.EVENT)
         self._decoders = decoders
         self._fingerprints = fingerprints
 
@@ -189,9 +192,7 @@ class AnyDecode:
 
     def _events(self, messages: Messages) -> Decoded:
         """Equal events are different ones, unless their service gave them one `id`."""
-        called = self._fingerprints and any(value and _ID in value for value in messages.values)
-        decode = self._decoders[self._signal, Encoding.FLAT]
-        decoded = decode(messages, replace(self._reading, ids=True) if called else self._reading)
+        decoded = self._decoders[self._signal, Encoding.FLAT](messages, self._reading)
         return self._fingerprinted(decoded, messages, _known_by(messages, decoded))
 
     def _fingerprinted(self, decoded: Decoded, messages: Messages, contents: Sequence[bytes | None]) -> Decoded:
@@ -206,9 +207,9 @@ class AnyDecode:
 def _known_by(messages: Messages, decoded: Decoded) -> list[bytes | None]:
     """Returns what each event is known by: its service and its `id`, which is unique within the service alone.
 
-    None where it has no `id` or was refused; nothing where nobody asked.
+    None where it has no `id` or was refused; nothing where nobody asked or no event has one.
     """
-    if not decoded.ids:
+    if not any(decoded.ids):
         return []
     rows = decoded.rows
     was_read = np.isin(_message_keys(messages.source, messages.offset), _message_keys(rows.source, rows.offset))

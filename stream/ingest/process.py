@@ -102,7 +102,15 @@ async def _work(
     )
     clients.append(consumer)
     incarnation = uuid.uuid4().hex
-    sources = Sources(consumer, observer, assignment, incarnation=incarnation, start=options.start, topics=topics)
+    sources = Sources(
+        consumer,
+        observer,
+        assignment,
+        incarnation=incarnation,
+        start=options.start,
+        indicators=f"{options.prefix}sli",
+        topics=topics,
+    )
     LOG.info("incarnation %s reads %s as a member of %s", incarnation, ", ".join(topics), group)
     ingest = IngestLoop(
         options=options,

@@ -1,35 +1,57 @@
 """Routing: a cycle's columns become one log record per destination.
 
+Our own indicators go to every partition with a composite that is made of them; one copy, that of the source's home
+whoever asks for it, is the one that counts.
+
 A record says of each source which offsets it covers: every row, point and receipt of [first offset of the session,
 next offset) for its destination is in it or in an earlier record of the session.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 
 from stream.core.columns import Array, Receipts, Rows, take_receipts
 from stream.core.exemplars import thinned
 from stream.core.fingerprints import Fingerprints
+from stream.core.grouping import numbered
+from stream.core.indicators import Indicators
 from stream.core.log import LogRecord, Progress
-from stream.core.otlp import Decoded, concat_decoded
+from stream.core.otlp import Decoded
 from stream.core.points import Points
 from stream.core.service_key import partition_of
+from stream.core.slo.spec import Bundle
+from stream.ingest.columns import Columns, concat_columns
 from stream.ingest.cycle import Cycle
 
 _SERVICES_REMEMBERED = 100_000
 _OFFSET_BITS = 48
 
 
+Listeners = Mapping[tuple[str, str], Collection[int]]
+"""Of objectives, by service key and name, the partitions with a composite that is made of them."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Configuration:
-    """A bundle as the ingest forwards it: its version, its bytes."""
+    """A bundle as the ingest forwards it: its version, its bytes, and where indicators are to go."""
 
     version: int
     body: bytes
+    listeners: Listeners = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, version: int, body: bytes, bundle: Bundle) -> Self:
+        """Returns the configuration of a bundle whose bytes are `body`."""
+        listeners: dict[tuple[str, str], set[int]] = {}
+        for objective in bundle.objectives:
+            for name in objective.composite.inputs if objective.composite is not None else ():
+                listeners.setdefault(name, set()).add(partition_of(objective.service, bundle.partitions))
+        return cls(version=version, body=body, listeners=listeners)
 
 
 @dataclass(slots=True)
@@ -75,7 +97,7 @@ class Router:
             progress: The reading positions at the end of this cycle, where they are due.
         """
         listed = range(len(cycle.sessions)) if progress is not None else sorted(cycle.touched)
-        decoded = _renumbered(concat_decoded(cycle.parts), listed, len(cycle.sessions))
+        decoded = _renumbered(concat_columns(cycle.parts), listed, len(cycle.sessions))
         sources = tuple(cycle.sessions[source].covered() for source in listed)
         rows_to = self._destinations(decoded.rows.services)[decoded.rows.service]
         points_to = self._destinations(decoded.points.services)[decoded.points.service]
@@ -83,7 +105,9 @@ class Router:
         points = _points_by_destination(decoded.points, points_to)
         homes = np.array([cycle.sessions[source].home(self.partitions) for source in listed], "int16")
         receipts = _receipts_by_destination(decoded.receipts, homes)
-        destinations = range(self.partitions) if progress is not None else sorted({*rows, *points, *receipts})
+        indicators = _indicators_by_destination(decoded.indicators, homes, config.listeners)
+        used = {*rows, *points, *indicators, *receipts}
+        destinations = range(self.partitions) if progress is not None else sorted(used)
         wanted = _fingerprints_by_destination(decoded, rows_to, points_to)
         return {
             destination: LogRecord(
@@ -97,6 +121,7 @@ class Router:
                 fingerprints=wanted.get(destination),
                 rows=rows.get(destination),
                 points=points.get(destination),
+                indicators=indicators.get(destination),
                 receipts=receipts.get(destination),
                 progress=progress,
             )
@@ -120,7 +145,7 @@ class Router:
         return np.array([known[service] for service in services], "int16")
 
 
-def _renumbered(decoded: Decoded, listed: Sequence[int], sessions: int) -> Decoded:
+def _renumbered(decoded: Columns, listed: Sequence[int], sessions: int) -> Columns:
     """Returns the columns with their sources as indices into the record's table."""
     if len(listed) == sessions:
         return decoded
@@ -130,9 +155,10 @@ def _renumbered(decoded: Decoded, listed: Sequence[int], sessions: int) -> Decod
     points = replace(decoded.points, source=table[decoded.points.source])
     receipts = replace(decoded.receipts, source=table[decoded.receipts.source])
     prints = replace(decoded.fingerprints, source=table[decoded.fingerprints.source])
-    for part in (rows, points, receipts):
+    indicators = replace(decoded.indicators, source=table[decoded.indicators.source])
+    for part in (rows, points, receipts, indicators):
         assert (part.source >= 0).all(), "columns of a source that was not read"
-    return Decoded(rows=rows, points=points, receipts=receipts, fingerprints=prints)
+    return Columns(rows=rows, points=points, receipts=receipts, fingerprints=prints, indicators=indicators)
 
 
 def _rows_by_destination(rows: Rows, destination: Array, partitions: int) -> dict[int, Rows]:
@@ -150,6 +176,24 @@ def _rows_by_destination(rows: Rows, destination: Array, partitions: int) -> dic
 
 def _points_by_destination(points: Points, destination: Array) -> dict[int, Points]:
     return {int(at): points.take(np.flatnonzero(destination == at)) for at in np.unique(destination)}
+
+
+def _indicators_by_destination(indicators: Indicators, homes: Array, listeners: Listeners) -> dict[int, Indicators]:
+    """Returns the indicators of each destination.
+
+    Whether a copy counts depends on nothing but the source: what is read again under another configuration, after a
+    crash, is then known where it was counted.
+    """
+    found: dict[int, list[int]] = {}
+    home = homes[indicators.source].tolist()
+    for at, name in enumerate(zip(indicators.service, indicators.objective, strict=True)):
+        for destination in {home[at], *listeners.get(name, ())}:
+            found.setdefault(destination, []).append(at)
+    copies = {destination: (indicators.take(np.array(index)), index) for destination, index in found.items()}
+    return {
+        destination: replace(copy, counts=np.array([home[at] == destination for at in index], bool))
+        for destination, (copy, index) in copies.items()
+    }
 
 
 def _receipts_by_destination(receipts: Receipts, homes: Array) -> dict[int, Receipts]:
@@ -170,7 +214,7 @@ def _fingerprints_by_destination(decoded: Decoded, rows_to: Array, points_to: Ar
     keys = np.concatenate([_message_keys(part.source, part.offset) for part in (decoded.rows, decoded.points)])
     to = np.concatenate([rows_to, points_to]).astype("int64")
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
-    pairs = np.unique((to * len(known) + at)[known[at] == keys])
+    _, pairs = numbered((to * len(known) + at)[known[at] == keys], (int(to.max(initial=0)) + 1) * len(known))
     destination, index = pairs // len(known), pairs % len(known)
     return {int(one): prints.take(index[destination == one]) for one in np.unique(destination)}
 

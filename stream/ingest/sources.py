@@ -61,6 +61,8 @@ class Sources:
         assignment: Its listener.
         incarnation: Unique per process start; session ids begin with it.
         start: Where to begin in a partition that the group has never committed.
+        indicators: Topic of our own indicators. It has no time and is begun at its end: what a composite is made of
+            counts from when somebody asks for it.
         topics: Ids and partition counts as they are at the start of the process.
     """
 
@@ -72,6 +74,7 @@ class Sources:
         *,
         incarnation: str,
         start: Start,
+        indicators: str,
         topics: Mapping[str, TopicInfo],
     ) -> None:
         self._consumer = consumer
@@ -79,6 +82,7 @@ class Sources:
         self._assignment = assignment
         self._incarnation = incarnation
         self._start = start
+        self._indicators = indicators
         self._existed = {topic: info.partitions for topic, info in topics.items()}
         self._sessions_begun = 0
         self.topics = dict(topics)
@@ -170,6 +174,7 @@ class Sources:
             id=f"{self._incarnation}-{self._sessions_begun}",
             first_offset=offset,
             next_offset=offset,
+            is_telemetry=partition.topic != self._indicators,
         )
 
     async def _starts(
@@ -181,7 +186,11 @@ class Sources:
         or partition that was added since, is read from its beginning.
         """
         late = [
-            p for p in partitions if self._start == "latest" and p not in stale and p.partition < self._existed[p.topic]
+            p
+            for p in partitions
+            if (self._start == "latest" or p.topic == self._indicators)
+            and p not in stale
+            and p.partition < self._existed[p.topic]
         ]
         early = [p for p in partitions if p not in late]
         starts = await self.ends(late)

@@ -216,7 +216,9 @@ async def ingest_consumer(
 
     Nothing is committed by itself, and a partition without a committed offset, or whose offset is gone,
     raises from `getmany` (`NoOffsetForPartitionError`, `OffsetOutOfRangeError`): where to start is the
-    caller's decision. A batch that cannot be read is stepped over: see `batches.refused`.
+    caller's decision. A batch that cannot be read is stepped over: see `batches.refused`. What a transaction has not
+    committed is not read: of our own indicators the next worker writes what a fenced one had not committed, and another
+    version of us perhaps otherwise; a producer of telemetry that aborts sends again.
 
     Args:
         bootstrap: `HOST:PORT[,HOST:PORT…]`.
@@ -234,6 +236,7 @@ async def ingest_consumer(
         group_id=group,
         enable_auto_commit=False,
         auto_offset_reset="none",
+        isolation_level="read_committed",
         session_timeout_ms=6_000,
         heartbeat_interval_ms=1_500,
         rebalance_timeout_ms=8_000,

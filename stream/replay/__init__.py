@@ -3,5 +3,6 @@
     shuffle log ─▶ fold ─▶ folded events ─┐
     output topics ──────▶ live events ────┴▶ comparison
 
-It reads with plain consumers outside any group: nothing is written, committed or claimed.
+It reads with plain consumers outside any group: nothing is committed or claimed. Only a backfill writes: what an
+objective that came later has not counted of the sources goes to the log as a section of its own.
 """

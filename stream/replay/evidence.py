@@ -337,7 +337,7 @@ def window_cells(engine: Engine, objective: Objective, minute: int) -> list[Wind
 
     A long window begins where the ring that it is summed from has an edge, at or before its nominal start.
     """
-    state = engine.state
+    state = engine.stage_of(objective)
     service = state.services[objective.service]
     closing = close_windows(state, minute, False, [objective])
     reader = Reader(state, service, objective, closing)

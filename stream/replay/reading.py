@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from stream.core.errors import ConfigError, UnavailableError
-from stream.kafka.clients import Consumer, ConsumerRecord, KafkaError, TopicPartition, assigned_reader, stop
+from stream.kafka.clients import Consumer, ConsumerRecord, Guard, KafkaError, TopicPartition, assigned_reader, stop
 from stream.kafka.read_to_end import STALLED_S
-from stream.kafka.topic_ids import describe
+from stream.kafka.topic_ids import TopicInfo, describe
 
 OUTPUTS = ("sli", "burn-rate", "budget", "certificate", "deadletter", "status")
 """Names of the output topics without the prefix; each has as many partitions as the log."""
@@ -33,11 +33,18 @@ class Stretch:
 
 
 class Topics:
-    """The topics of one pipeline, read with one consumer. Use it as an asynchronous context manager."""
+    """The topics of one pipeline, read with one consumer. Use it as an asynchronous context manager.
 
-    def __init__(self, bootstrap: str, prefix: str) -> None:
+    Args:
+        bootstrap: `HOST:PORT[,HOST:PORT…]`.
+        prefix: What the names of the pipeline's topics begin with.
+        foreign: The topics are not ours, but sources: they are read as the ingest reads them.
+    """
+
+    def __init__(self, bootstrap: str, prefix: str, *, foreign: bool = False) -> None:
         self.bootstrap = bootstrap
         self.prefix = prefix
+        self._foreign = foreign
         self._reader: Consumer | None = None
         self._has_read = False
 
@@ -47,8 +54,13 @@ class Topics:
         Raises:
             UnavailableError: No broker answered.
         """
-        self._reader = await assigned_reader(self.bootstrap)
+        self._reader = await self._connect()
         return self
+
+    async def _connect(self) -> Consumer:
+        if self._foreign:
+            return await assigned_reader(self.bootstrap, guard=Guard())
+        return await assigned_reader(self.bootstrap)
 
     async def __aexit__(self, *_: object) -> None:
         """Disconnects."""
@@ -65,6 +77,14 @@ class Topics:
         """Returns a partition of one of the pipeline's topics, named without the prefix."""
         return TopicPartition(self.prefix + name, partition)
 
+    async def describe(self, names: Collection[str]) -> dict[str, TopicInfo]:
+        """Returns id and number of partitions of those topics that exist, by their whole names.
+
+        Raises:
+            UnavailableError: No broker answered.
+        """
+        return await describe(self.reader, names)
+
     async def partitions(self, *names: str) -> int:
         """Returns the number of partitions of the log.
 
@@ -73,7 +93,7 @@ class Topics:
             UnavailableError: No broker answered.
         """
         wanted = [self.prefix + name for name in ("shuffle", *names)]
-        found = await describe(self.reader, wanted)
+        found = await self.describe(wanted)
         missing = sorted(set(wanted) - set(found))
         if missing:
             raise ConfigError(
@@ -178,7 +198,7 @@ class Topics:
         """
         if self._has_read:
             await stop(self.reader)
-            self._reader, self._has_read = await assigned_reader(self.bootstrap), False
+            self._reader, self._has_read = await self._connect(), False
         if self.reader.assignment() != set(partitions):
             self.reader.assign(partitions)
 

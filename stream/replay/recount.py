@@ -90,7 +90,7 @@ class MinuteRecount:
         if record.progress is not None:
             acknowledged_ns = self._progress_ns.get(record.incarnation)
             self._clocks.progress(record, acknowledged_ns)
-            self._clocks.move_frontier(source.topic for source in self._bundle.sources)
+            self._clocks.move_frontier(source.topic for source in self._bundle.sources if source.is_telemetry)
             self._progress_ns[record.incarnation] = self._clocks.now_ns
 
     def _add_rows(self, record: LogRecord, rows: Rows) -> None:

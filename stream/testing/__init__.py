@@ -5,6 +5,6 @@
 """
 
 from stream.testing.processes import Mutation
-from stream.testing.simulator import Outcome, Scenario, simulate
+from stream.testing.simulator import WITH_COMPOSITES, Outcome, Scenario, simulate
 
-__all__ = ["Mutation", "Outcome", "Scenario", "simulate"]
+__all__ = ["WITH_COMPOSITES", "Mutation", "Outcome", "Scenario", "simulate"]

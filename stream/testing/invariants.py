@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 from collections import Counter
 from dataclasses import dataclass, field
+from fractions import Fraction
 from itertools import accumulate
+from math import ceil
 
 import orjson
 
@@ -14,6 +16,8 @@ from stream.core.engine import Engine
 from stream.core.engine.ledger import balance
 from stream.core.engine.state import SERIES
 from stream.core.rendering import render
+from stream.core.slo.sli import SLICE_ONE
+from stream.core.slo.spec import Objective
 from stream.core.units import SECOND_NS
 from stream.testing.log import Kafka, Partition, Place
 from stream.testing.processes import CLAIM_KEY, SHUFFLE, SOURCE, STATE, latest
@@ -80,7 +84,7 @@ class Evidence:
         """What a record is the first to cover is not older than the frontier that stood before it."""
         for name, account in engine.ledger.sources.items():
             first = covered.get(name, 0)
-            if account.next_offset <= first:
+            if account.next_offset <= first or account.topic != SOURCE:
                 continue
             behind_ns = frontier_ns - times[account.partition][first] - self.expected.clock_went_back_ns
             if behind_ns > 0:
@@ -123,6 +127,7 @@ def violations(evidence: Evidence) -> tuple[str, ...]:
     return (
         *_wrong_cells(evidence),
         *_wrong_ledger(evidence),
+        *_wrong_composites(evidence),
         *_repeated_outputs(evidence),
         *_other_outputs(evidence),
         *_other_state(evidence),
@@ -158,13 +163,72 @@ def _wrong_ledger(evidence: Evidence) -> list[str]:
     accounts = balance(engine.ledger for engine in evidence.restored)
     wrong = [f"the ledger is not balanced: {account}" for account in accounts if not account.is_equal]
     wrong += [f"{account.in_flight} offsets are in flight: {account}" for account in accounts if account.in_flight]
-    received = sum(account.received for account in accounts)
-    rejected = sum(sum(account.rejected.values()) for account in accounts)
-    late = sum(account.late for account in accounts)
+    produced = [account for account in accounts if account.topic == SOURCE]
+    received = sum(account.received for account in produced)
+    rejected = sum(sum(account.rejected.values()) for account in produced)
+    late = sum(account.late for account in produced)
     expected = (evidence.expected.received, evidence.expected.rejected, 0)
     if (received, rejected, late) != expected:
         wrong.append(f"received, rejected, late are {received, rejected, late}, produced were {expected}")
     return wrong
+
+
+def _wrong_composites(evidence: Evidence) -> list[str]:
+    """Each closed minute of a composite is what the minutes of its components make it, as they are in the end.
+
+    But for those of which a component has not published its last: it does so when its next minute closes.
+    """
+    inputs = _component_minutes(evidence)
+    wrong = []
+    for engine in evidence.restored:
+        stage = engine.composites
+        for service in stage.services.values():
+            for objective in service.objectives:
+                start = service.states[objective.digest].start_minute
+                if start is None or stage.next_minute is None:
+                    continue
+                row = stage.cells[SERIES].index.get((service.key, objective.digest, ""))
+                for minute in range(start, stage.next_minute):
+                    expected = _composed(objective, inputs, minute)
+                    held = [0] * len(Column) if row is None else stage.cells[SERIES].minute(minute)[:, row].tolist()
+                    found = held[Column.WEIGHT], held[Column.WEIGHT_BAD]
+                    if expected is not None and expected != found:
+                        wrong.append(f"{objective.name}, minute {minute}: {found}, its components make {expected}")
+    return wrong
+
+
+def _component_minutes(evidence: Evidence) -> dict[tuple[str, str, int], tuple[int, int]]:
+    """Returns weights, all and bad, by service, objective and minute, of what was published and not corrected since."""
+    found: dict[tuple[str, str, int], tuple[int, int]] = {}
+    for engine in evidence.restored:
+        stage = engine.state
+        for service in stage.services.values():
+            for objective in service.objectives:
+                own = service.states[objective.digest]
+                row = stage.cells[SERIES].index.get((service.key, objective.digest, ""))
+                if own.start_minute is None or stage.next_minute is None or row is None:
+                    continue
+                for minute in range(own.start_minute, stage.next_minute):
+                    cell = stage.cells[SERIES].minute(minute)[:, row].tolist()
+                    if minute not in own.revised:
+                        found[service.key, objective.name, minute] = cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]
+    return found
+
+
+def _composed(
+    objective: Objective, inputs: dict[tuple[str, str, int], tuple[int, int]], minute: int
+) -> tuple[int, int] | None:
+    """Returns the weights of a minute of a composite; None where a component has not published its last."""
+    assert objective.composite is not None
+    total, bad = Fraction(0), Fraction(0)
+    for component in objective.composite.components:
+        said = inputs.get((component.service, component.objective, minute))
+        if said is None:
+            return None
+        if said[0]:
+            total += component.weight_exact
+            bad += component.weight_exact * Fraction(said[1], said[0])
+    return (SLICE_ONE, ceil(bad / total * SLICE_ONE)) if total else (0, 0)
 
 
 def _repeated_outputs(evidence: Evidence) -> list[str]:

@@ -106,6 +106,17 @@ class Partition:
                 seen.append(entry)
         return seen
 
+    def read_stable(self, offset: int, *, limit: int = 1 << 62) -> tuple[list[Entry], int]:
+        """Returns what a read_committed consumer gets from `offset` on, and where it goes on: beyond markers, too."""
+        ended = {entry.transaction: entry.marker for entry in self._entries if entry.marker is not None}
+        seen: list[Entry] = []
+        for entry in self._entries[offset:]:
+            if (entry.transaction and entry.transaction not in ended) or len(seen) == limit:
+                return seen, entry.offset
+            if entry.marker is None and ended.get(entry.transaction) is not Marker.ABORT:
+                seen.append(entry)
+        return seen, self.end_offset
+
 
 @dataclass(slots=True)
 class Delivery:

@@ -21,7 +21,9 @@ from stream.testing.log import CommitRejected, Delivery, Entry, Group, Kafka, Pl
 from stream.testing.routing import Batch, Reading, ReadSession, RoutingOf
 
 SOURCE, SHUFFLE, STATE = "events", "shuffle", "state"
-TOPIC_ID = "topic-1"
+SLI = "sli"
+"""Where the fold puts indicators; read back as a source where there are composites."""
+TOPIC_IDS = {SOURCE: "topic-1", SLI: "topic-2"}
 CLAIM_KEY = b"\x00claim"
 
 Steps = Iterator[None]
@@ -167,7 +169,7 @@ class IngestProcess:
         at = self.group.committed.get(place, 0)
         name = f"{self.name}-{self._begun}"
         return ReadSession(
-            topic=place[0], topic_id=TOPIC_ID, partition=place[1], id=name, first_offset=at, next_offset=at
+            topic=place[0], topic_id=TOPIC_IDS[place[0]], partition=place[1], id=name, first_offset=at, next_offset=at
         )
 
     def _owns(self, generation: int) -> bool:
@@ -198,15 +200,20 @@ class IngestProcess:
         batches = self._take_carried()
         for source, session in enumerate(self._sessions):
             partition = self._world.kafka.partition(_place(session))
-            entries = partition.read(session.next_offset, limit=self._world.limit(6))
-            if entries and (self._world.calm or self._world.dice.chance(0.8)):
+            limit = self._world.limit(6)
+            if session.topic == SLI:
+                entries, next_offset = partition.read_stable(session.next_offset, limit=limit)
+            else:
+                entries = partition.read(session.next_offset, limit=limit)
+                next_offset = entries[-1].offset + 1 if entries else session.next_offset
+            if next_offset > session.next_offset and (self._world.calm or self._world.dice.chance(0.8)):
                 batches.append(
                     Batch(
                         source=source,
                         offsets=[entry.offset for entry in entries],
                         times_ns=[entry.time_ns for entry in entries],
                         values=[entry.value for entry in entries],
-                        next_offset=entries[-1].offset + 1,
+                        next_offset=next_offset,
                     )
                 )
         return tuple(batches)

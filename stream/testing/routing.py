@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any, Protocol
 
 import numpy as np
+import orjson
 
 from stream.core.columns import Array, Receipts
+from stream.core.indicators import Indicators
 from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange, encode_record
 from stream.core.otlp import Messages
 from stream.core.otlp.reference import flat
 from stream.core.service_key import murmur2, partition_of
 from stream.core.slo.spec import Bundle
+from stream.core.units import WEIGHT_ONE
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +107,7 @@ def advanced(session: ReadSession, batch: Batch) -> ReadSession:
 
 
 class FlatRouting:
-    """The shortest routing that keeps the rules, for flat events.
+    """The shortest routing that keeps the rules, for flat events and, read back, for indicators.
 
     Args:
         incarnation: Unique per process start.
@@ -119,19 +123,25 @@ class FlatRouting:
         sessions = list(reading.sessions)
         for batch in reading.batches:
             sessions[batch.source] = advanced(sessions[batch.source], batch)
+        own = {source.topic for source in reading.bundle.sources if not source.is_telemetry}
+        events = [batch for batch in reading.batches if sessions[batch.source].topic not in own]
         decoded = flat.decode(
             Messages(
-                source=np.array([batch.source for batch in reading.batches for _ in batch.offsets], "int16"),
-                offset=np.array([offset for batch in reading.batches for offset in batch.offsets], "int64"),
-                values=[value for batch in reading.batches for value in batch.values],
+                source=np.array([batch.source for batch in events for _ in batch.offsets], "int16"),
+                offset=np.array([offset for batch in events for offset in batch.offsets], "int64"),
+                values=[value for batch in events for value in batch.values],
             )
         )
         count = reading.bundle.partitions
         ranges = tuple(_covered(session) for session in sessions)
         service = np.array([partition_of(name, count) for name in decoded.rows.services], "int64")
         home = np.array([murmur2(source.id.encode()) % count for source in ranges], "int64")
-        rows_to, receipts_to = service[decoded.rows.service], home[decoded.receipts.source]
-        destinations = range(count) if reading.progress else sorted({*rows_to.tolist(), *receipts_to.tolist()})
+        said = [row for batch in reading.batches if batch not in events for row in indicator_rows(batch)]
+        receipts = _with_receipts(decoded.receipts, said)
+        said_to = _copies(said, reading.bundle, home)
+        rows_to, receipts_to = service[decoded.rows.service], home[receipts.source]
+        destinations = sorted({*rows_to.tolist(), *receipts_to.tolist(), *said_to})
+        destinations = list(range(count)) if reading.progress else destinations
         records = {
             at: LogRecord(
                 generation=reading.bundle.generation,
@@ -142,7 +152,8 @@ class FlatRouting:
                 sources=ranges,
                 config=self._config(at, reading),
                 rows=decoded.rows.take(rows_to == at),
-                receipts=_take(decoded.receipts, np.flatnonzero(receipts_to == at)),
+                indicators=Indicators.of(said_to[at]) if at in said_to else None,
+                receipts=_take(receipts, np.flatnonzero(receipts_to == at)),
                 progress=_progress(sessions, reading) if reading.progress else None,
             )
             for at in destinations
@@ -159,6 +170,67 @@ class FlatRouting:
             return None
         self._config_sent[destination] = reading.config_version
         return reading.bundle.encode()
+
+
+def indicator_rows(batch: Batch) -> list[dict[str, Any]]:
+    """Returns a row for each indicator among the messages of a batch; whoever sends it says where it counts."""
+    rows: list[dict[str, Any]] = []
+    for offset, value in zip(batch.offsets, batch.values, strict=True):
+        event = orjson.loads(value or b"{}")
+        if event.get("type") != "qma.sli.v1":
+            continue
+        data = event["data"]
+        minute, flags = data["minute"], data["flags"]
+        began = datetime.fromisoformat(minute["start"])
+        rows.append(
+            {
+                "source": batch.source,
+                "offset": offset,
+                "service": data["service"],
+                "objective": data["objective"],
+                "minute": int(began.timestamp()) // 60,
+                "revision": data["revision"],
+                "events": minute["n"],
+                "weight": round(minute["total"] * WEIGHT_ONE),
+                "weight_bad": round((minute["total"] - minute["good"]) * WEIGHT_ONE),
+                "gap": flags["gap"],
+            }
+        )
+    return rows
+
+
+def _copies(said: Sequence[dict[str, Any]], bundle: Bundle, home: Array) -> dict[int, list[dict[str, Any]]]:
+    """Returns the indicators of each destination: of every composite that is made of them, or else home."""
+    wanted: dict[tuple[str, str], set[int]] = {}
+    for objective in bundle.objectives:
+        for name in objective.composite.inputs if objective.composite is not None else ():
+            wanted.setdefault(name, set()).add(partition_of(objective.service, bundle.partitions))
+    copies: dict[int, list[dict[str, Any]]] = {}
+    for row in said:
+        places = sorted(wanted.get((row["service"], row["objective"]), {int(home[row["source"]])}))
+        for at in places:
+            copies.setdefault(at, []).append({**row, "counts": at == places[0]})
+    return copies
+
+
+def _with_receipts(receipts: Receipts, said: Sequence[dict[str, Any]]) -> Receipts:
+    """Returns receipts, and one for each indicator."""
+    if not said:
+        return receipts
+    source = np.array([row["source"] for row in said], "int16")
+    offset = np.array([row["offset"] for row in said], "int64")
+    one, none = np.ones(len(said), np.int64), np.zeros(len(said), np.int64)
+    added = {"source": source, "first_offset": offset, "last_offset": offset, "items": one, "rejected": none}
+    arrays: dict[str, Any] = {
+        name: np.concatenate([getattr(receipts, name), added.get(name, none)]).astype(dtype)
+        for name, dtype in Receipts.DTYPES.items()
+    }
+    return Receipts(
+        **arrays,
+        reasons=receipts.reasons or ("",),
+        digests=(*receipts.digests, *[None] * len(said)),
+        details=(*receipts.details, *[None] * len(said)),
+    )
 
 
 def _covered(session: ReadSession) -> SourceRange:

@@ -130,6 +130,7 @@ class Product:
     def _digests(self) -> dict[tuple[str, int], int]:
         sizes = {}
         for engine in self._engines:
+            engine.state.hand_over_durations()
             for service in engine.state.services.values():
                 for minute in service.sketches.minutes():
                     digest, _ = service.sketches.close(minute)

@@ -168,6 +168,7 @@ class _Run:
             pipeline=prefix.strip("."),
             generation="1",
             partitions=PARTITIONS,
+            prefix=prefix,
             sources=(
                 Source(topic=self.flat_topic, encoding="flat"),
                 Source(topic=self.otlp_topic, encoding="otlp_proto"),

@@ -25,6 +25,7 @@ from stream.cli.findings import Finding, Level, TopicReport, findings
 from stream.cli.sampled import Observed, TopicSample, key_use
 from stream.cli.standing import Checkpoints, standing_findings, standing_of
 from stream.config.problems import printable
+from stream.config.sources import own_indicators
 from stream.core.columns import RejectReason, Signal
 from stream.core.engine import Balance
 from stream.core.engine.clocks import Clocks
@@ -342,6 +343,33 @@ def test_the_source_that_holds_the_frontier_back_comes_first() -> None:
     (found,) = standing_findings(checkpoints, standing, wall_ns=NOW_NS + 601 * SECOND_NS)
     assert found.says == "otlp_spans/1 holds the frontier back: it is read up to 540 s before now"
     assert "qma worker --ingest N" in found.fix
+
+
+def test_our_own_indicators_hold_nothing_back_and_are_no_source_to_name() -> None:
+    sources = (Source(topic="otlp_spans", encoding="otlp_proto"), own_indicators("qma."))
+    made = bundle(sources=sources)
+    checkpoints = Checkpoints(
+        bundle=made,
+        clocks=[clocks(600, p0=599, p1=60)],
+        partitions=1,
+        balances=[account(topic="qma.sli", received=5, counted=5)],
+    )
+    standing = standing_of(checkpoints)
+    assert {source.topic for source in standing.sources} == {"otlp_spans"}
+    (found,) = standing_findings(checkpoints, standing, wall_ns=NOW_NS + 601 * SECOND_NS)
+    assert "otlp_spans/1 holds the frontier back" in found.says
+    assert not any("sli" in line for line in found.fix)
+    reports = [report([trace()], source=sources[0]), report([event()], "telemetry.events")]
+    line = only(findings(reports, made), "does not read it").fix
+    assert line == ("qma apply FILE… --source otlp_spans=otlp_proto --source telemetry.events=flat",)
+
+
+def test_sampling_matters_to_what_is_certified_alone() -> None:
+    calls = objective(name="calls", certified=False)
+    spans = [report([trace(state="")])]
+    unknown = "nothing is certified"
+    assert not [f for f in findings(spans, bundle(objective(sampling_none=True), calls)) if unknown in f.says]
+    assert only(findings(spans, bundle(objective(), calls)), unknown) is not None
 
 
 def test_a_source_that_was_never_heard_of_has_no_frontier() -> None:

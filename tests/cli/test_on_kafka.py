@@ -17,8 +17,8 @@ import pytest
 
 from stream.core.slo.spec import Bundle, Source
 from stream.kafka.config_topic import read_bundle
-from tests.cli.conftest import ROOT, Qma
-from tests.cli.test_pipeline import free_ports, get, worker
+from tests.cli.conftest import ROOT, Qma, free_ports
+from tests.cli.test_pipeline import get, worker
 from tests.cli.test_supervisor import lives
 
 pytestmark = pytest.mark.kafka

@@ -211,3 +211,21 @@ def test_the_ends_of_what_can_be_asked_are_answered(line: str, plan, planned):
     for alert in body["alerts"]:
         assert alert["factor"] >= 1
         assert alert["reachable"] == (alert["detect_s"]["total_outage"] is not None)
+
+
+def test_five_percent_more_errors_take_millions_of_requests_to_tell(plan, planned):
+    # From 0.1 % to 0.105 %, 6.43 million requests of each version.
+    body = planned("--target 99.9 --events-per-hour 36000 --delta 5")
+
+    assert (body["compare"]["events_of_each"], body["compare"]["delta_ratio"]) == (6_429_484, 0.05)
+    assert body["compare"]["days"] == pytest.approx(2 * 6_429_484 / 36_000 / 24)
+    assert planned("--target 99.9 --events-per-hour 36000")["compare"] is None
+    said = plan("--target 99.9 --events-per-hour 36000 --delta 5%")
+    assert "fails 0.105 % instead of 0.1 % takes 6,429,484 events of each version to tell" in said
+
+
+@pytest.mark.parametrize("delta", ["0", "-5", "1001", "five"])
+def test_a_difference_that_is_none(delta, capsys):
+    with pytest.raises(SystemExit):
+        main(["plan", "--target", "99.9", "--events-per-hour", "10", f"--delta={delta}"])
+    assert "is not a percentage above 0 and up to 1000" in capsys.readouterr().err

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
 OBJECTIVES = sorted(str(path) for path in (ROOT / "deploy" / "slo").glob("*.yaml"))
 COMMANDS = (
     *("demo", "plan", "validate", "slo import sloth", "topics apply", "topics show", "apply", "worker", "send", "tail"),
-    *("ledger", "decode", "doctor", "status", "notify", "explain", "replay"),
+    *("ledger", "decode", "doctor", "status", "notify", "explain", "replay", "backfill"),
 )
 
 

@@ -34,7 +34,7 @@ def test_a_valid_file_is_0_with_a_table_of_what_was_understood(capsys: pytest.Ca
 
     shown = re.sub(r"\s+", " ", capsys.readouterr().out)
     assert "latency-p99 production/shop/checkout 0.99 slices of 1m in which at least 0.99 of requests take" in shown
-    assert shown.endswith("1 objective, 0 problems, 1 warning: valid ")
+    assert shown.endswith("1 objective, 0 problems, 0 warnings: valid ")
 
 
 def test_a_wrong_file_is_78_with_a_line_for_each_problem_and_no_table(capsys: pytest.CaptureFixture[str]) -> None:
@@ -51,7 +51,7 @@ def test_a_wrong_file_is_78_with_a_line_for_each_problem_and_no_table(capsys: py
 def test_warnings_are_fatal_only_where_that_is_asked_for(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(DOUBTFUL) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert sum(": warning: " in text for text in lines) == 3
+    assert sum(": warning: " in text for text in lines) == 2
     assert run("--strict", DOUBTFUL) == 78
     assert capsys.readouterr().out.splitlines() == lines
 
@@ -75,7 +75,7 @@ def test_json_says_the_same(capsys: pytest.CaptureFixture[str]) -> None:
 
     assert run("--json", str(EXAMPLES / "planned-exclusion.yaml"), str(EXAMPLES / "calendar-month.yaml")) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["valid"], found["problems"], len(found["warnings"])) == (True, [], 1)
+    assert (found["valid"], found["problems"], len(found["warnings"])) == (True, [], 2)
     assert [(one["name"], one["target"]) for one in found["objectives"]] == [
         ("planned-exclusion", "0.999"),
         ("calendar-month", "0.995"),
@@ -135,7 +135,23 @@ def test_apply_says_warnings_beside_its_output_and_stops_at_them_where_asked(
     assert run("apply", "--dry-run", DOUBTFUL) == 0
     printed = capsys.readouterr()
     assert len(printed.out.splitlines()) == 3
-    assert printed.err.count(": warning: ") == len(printed.err.splitlines()) == 3
+    assert printed.err.count(": warning: ") == len(printed.err.splitlines()) == 2
 
     assert run("apply", "--dry-run", "--strict", DOUBTFUL) == 78
     assert capsys.readouterr().out == ""
+
+
+def test_composites_and_inventories_are_told_in_words(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run("--json", str(EXAMPLES / "composite.yaml"), str(EXAMPLES / "coverage.yaml")) == 0
+    says = {o["name"]: o["says"] for o in json.loads(capsys.readouterr().out)["objectives"]}
+    assert says["composite"] == (
+        "production/shop/shop composite: 0.997 of the mean minute of 3 x composite-checkout, 1 x composite-search, "
+        "1 x composite-shipping, over 30d"
+    )
+    assert says["composite/calls-of-search@checkout"] == (
+        "production/shop/search composite/calls-of-search@checkout: 0.997 of calls with peer.service=checkout succeed, "
+        "over 30d"
+    )
+    assert says["coverage"] == (
+        "production/shop/instrumentation coverage: 0.9 of 6 services or spans seen within 1d, over 30d"
+    )

@@ -27,6 +27,7 @@ def bundle(*objectives: Objective, previous: tuple[int, Bundle] | None = None, *
         "pipeline": "qma",
         "generation": "1",
         "partitions": 32,
+        "prefix": "qma.",
         "sources": SOURCES,
         "settings": Settings(),
     }

@@ -115,7 +115,7 @@ def test_days_are_as_long_as_they_are_there(zone: str, day: str, begin: str, hou
     period = calendar.period_at(int(local_noon.timestamp()) // 60)
     assert period is not None
     assert utc(period.start_minute) == begin
-    assert period.length_minutes == hours * 60
+    assert period.end_minute - period.start_minute == hours * 60
 
 
 def test_a_begin_that_the_clocks_leap_over_is_the_instant_of_the_leap():
@@ -208,7 +208,7 @@ def test_the_present_has_a_period_and_neighbours_within_the_bounds(length, start
         for days in (0, 99):
             period = calendar.period_at(minute - days * DAY_MINUTES)
             assert period is not None
-            assert calendar.before(period) is not None
+            assert calendar.period_at(period.start_minute - 1) is not None
     assert Calendar.load(calendar.dump()) == calendar
     assert len(str(calendar.dump())) < 4_000
 

@@ -80,8 +80,15 @@ TABLE: dict[str, dict[str, Any]] = {
         "kinds": (Kind.CLIENT,),
         "attributes": (("peer.service", ("checkout",)),),
     },
+    "canary-delta": {"target": "0.999", "kinds": SERVERS},
+    "canary-similarity": {"target": "0.95", "kinds": SERVERS, "duration_lte_ns": 300_000_000},
     "cohorts": {"target": "0.999"},
     "cold-starts": {"target": "0.99", **bad("faas.coldstart", "true")},
+    "collector-delivery": {
+        "service": "production/shop/otel-collector",
+        "target": "0.9999",
+        **metric("otelcol_receiver_accepted_spans", good_metric="otelcol_exporter_sent_spans"),
+    },
     "cost-per-request": {
         "target": "0.99",
         **event("billing.request", **number(LTE, "0.002", "billing.cost_usd")),
@@ -108,6 +115,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "target": "0.99",
         **event("pipeline.loaded", **number(LTE, "300", "pipeline.freshness_s")),
     },
+    "instance-divergence": {"target": "0.999", "kinds": SERVERS},
     "latency-p95": {"target": "0.95", "kinds": SERVERS, "duration_lte_ns": 200_000_000},
     "latency-p99": {
         "target": "0.99",
@@ -115,6 +123,12 @@ TABLE: dict[str, dict[str, Any]] = {
         "duration_lte_ns": 500_000_000,
         "method": BudgetingMethod.TIMESLICES,
         "slices": Slices(minutes=1, target="0.99", events_min=20),
+    },
+    "missing-requests": {
+        "target": "0.999",
+        "kinds": SERVERS,
+        "expected_from": "missing-requests-metric",
+        "expected_tolerance": "0.005",
     },
     "ml-accuracy": {
         "service": "production/shop/recommender",
@@ -162,6 +176,13 @@ TABLE: dict[str, dict[str, Any]] = {
         "versions": ("1.10", "1.11"),
         "duration_lte_ns": 300_000_000,
     },
+    "sampling-consistency": {
+        "target": "0.99",
+        "kinds": SERVERS,
+        "expected_from": "sampling-consistency-metric",
+        "expected_tolerance": "0.01",
+        "certified": False,
+    },
     "saturation": {
         "target": "0.99",
         **metric("k8s.container.cpu_limit_utilization", **number(Comparison.LT, "0.7")),
@@ -187,7 +208,23 @@ TABLE: dict[str, dict[str, Any]] = {
         "window_minutes": 90 * DAY,
         **event("incident.resolved", **number(LTE, "1800", "incident.time_to_recover_s")),
     },
+    "traffic-shift": {
+        "target": "0.99",
+        "kinds": SERVERS,
+        "method": BudgetingMethod.TIMESLICES,
+        "slices": Slices(minutes=5, target="0.4", events_min=100),
+        "certified": False,
+        **good("cloud.region", "eu-central-1"),
+    },
 }
+OVER_OTHERS = ("composite", "coverage")
+"""Their objectives are over others, which come first."""
+
+COHORTS = {"cohorts": 3, "canary-delta": 2, "canary-similarity": 2, "instance-divergence": 4}
+SECOND_SLOS = {"collector-delivery": 1, "missing-requests": 1, "sampling-consistency": 2, "traffic-shift": 1}
+MORE = sum((*COHORTS.values(), *SECOND_SLOS.values())) + 16 + 7
+"""Objectives beside the first of each file, and of those over others."""
+
 ODD_VALUES = (
     "[]",
     "{}",
@@ -209,15 +246,16 @@ ODD_VALUES = (
 
 def test_every_example_is_in_the_table_and_can_be_applied_together() -> None:
     files = sorted(EXAMPLES.iterdir())
-    assert {file.stem for file in files} == set(TABLE)
+    assert {file.stem for file in files} == {*TABLE, *OVER_OTHERS}
     configuration = load_configuration(files, now_ns=NOW_NS)
-    assert len(configuration.objectives) == len(TABLE) + 3
+    assert len(configuration.objectives) == len(TABLE) + MORE
     bundle = make_bundle(
         configuration.objectives,
         previous=None,
         pipeline="qma",
         generation="1",
         partitions=4,
+        prefix="qma.",
         sources=[Source(topic=signal, encoding="auto", signal=signal) for signal in ("traces", "metrics", "logs")],
         settings=Settings(),
         calendars=configuration.calendars,
@@ -234,6 +272,21 @@ def test_an_example_becomes_this_objective(name: str) -> None:
     if expected.get("signal", SliSignal.SPANS) is SliSignal.SPANS:
         expected.setdefault("without", DEFAULT_WITHOUT)
     assert first == Objective(name=name, alerting=first.alerting, **expected)
+
+
+def test_what_the_metric_and_the_sampled_spans_expect_of_each_other() -> None:
+    configuration = load_configuration([EXAMPLES / "sampling-consistency.yaml"], now_ns=NOW_NS)
+    assert [(o.name, o.signal, o.expected_from) for o in configuration.objectives] == [
+        ("sampling-consistency", SliSignal.SPANS, "sampling-consistency-metric"),
+        ("sampling-consistency-metric", SliSignal.METRICS, None),
+        ("sampling-consistency-excess", SliSignal.METRICS, "sampling-consistency"),
+    ]
+
+
+def test_the_example_of_shifting_traffic_has_a_bound_on_either_side() -> None:
+    least, most = load_configuration([EXAMPLES / "traffic-shift.yaml"], now_ns=NOW_NS).objectives
+    assert (least.good_attributes, most.bad_attributes) == ((("cloud.region", ("eu-central-1",)),),) * 2
+    assert least.slices == most.slices
 
 
 def test_the_example_with_cohorts_divides_by_tier() -> None:
@@ -269,7 +322,7 @@ def test_the_example_with_declarations_leaves_out_two_hours_and_mutes_three() ->
 @given(data=st.data())
 @settings(max_examples=150, deadline=None)
 def test_an_edit_of_an_example_is_read_or_refused_with_a_place(data: st.DataObject) -> None:
-    path = EXAMPLES / f"{data.draw(st.sampled_from(sorted(TABLE)))}.yaml"
+    path = EXAMPLES / f"{data.draw(st.sampled_from(sorted((*TABLE, *OVER_OTHERS))))}.yaml"
     lines = path.read_text().splitlines()
     for _ in range(data.draw(st.integers(1, 3))):
         at = data.draw(st.integers(0, len(lines) - 1))

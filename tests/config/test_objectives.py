@@ -31,7 +31,7 @@ objectives: {objectives}
     (node,) = read_documents("f", text.encode()).nodes
     section = open_section(node, "f", "spec", None, problems)
     assert section is not None
-    slo = Slo(name="slo", annotations=Annotations(), indicator=RATIO, indicator_name=None, spec=section)
+    slo = Slo(name="slo", annotations=Annotations(), read_indicator=lambda _: (RATIO, None), spec=section)
     return [one.objective for one in read_objectives(slo, AlertDocuments(), NOW_NS)], problems
 
 

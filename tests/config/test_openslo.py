@@ -389,6 +389,11 @@ def test_the_schema_is_one() -> None:
 
 # What needs two documents, two places in one, or exact arithmetic with units.
 BEYOND_THE_SCHEMA = {
+    "inventory_route_twice",
+    "inventory_twice",
+    "inventory_within",
+    "objectives_composite_target_alone",
+    "objectives_without_composite_target",
     "adjustment_ends_before",
     "adjustment_indicator_unknown",
     "adjustment_no_day",
@@ -406,6 +411,13 @@ BEYOND_THE_SCHEMA = {
     "calendar_zone_unknown",
     "cohorts_other",
     "cohorts_selected_already",
+    "composite_calls_of_one",
+    "composite_component_composite",
+    "composite_component_of_several",
+    "composite_component_twice",
+    "composite_component_unknown",
+    "composite_name_taken",
+    "composite_weight_fine",
     "data_source_unknown",
     "duration_finer_than_ns",
     "duration_zero",

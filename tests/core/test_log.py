@@ -3,6 +3,7 @@
 import contextlib
 import random
 import struct
+from dataclasses import replace
 
 import orjson
 import pytest
@@ -31,6 +32,14 @@ def test_records_come_back(record):
 def sample() -> bytes:
     writer = LogWriter(bundle(objective()))
     return writer.record([Event(T0_NS + i, version=f"v{i % 3}", bad=i % 2 == 0) for i in range(20)], until_ns=T0_NS)
+
+
+@pytest.mark.parametrize("length", range(8))
+def test_columns_are_aligned_whatever_the_length_of_what_stands_before_them(length):
+    record = replace(decode_record(sample()), incarnation="i" * length)
+    rows = decode_record(encode_record(record)).rows
+    assert rows is not None
+    assert all(getattr(rows, name).flags.aligned for name in rows.DTYPES)
 
 
 def refused_or_read(data: bytes) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tdigest import TDigest as Oracle
 
-from stream.core.sketch import BUFFER_MAX, Sketches, quantiles, wire
+from stream.core.sketch import BUFFER_MAX, Durations, Sketches, quantiles, wire
 
 durations = st.lists(st.floats(1e-6, 1e3), min_size=1, max_size=300)
 
@@ -66,6 +66,31 @@ def test_a_restart_in_the_middle_changes_no_bit(sizes, cut):
         restarted.add(1, batch)
         assert whole.dump(1) == restarted.dump(1)
     assert wire(closed(whole)) == wire(closed(restarted))
+
+
+@settings(max_examples=20)
+@given(st.lists(st.integers(1, 6000), min_size=1, max_size=5))
+def test_beyond_the_buffer_only_the_order_matters(sizes):
+    values = np.random.default_rng(len(sizes)).lognormal(-3, 1, sum(sizes))
+    whole, apart = Sketches(), Sketches()
+    whole.add(1, values)
+    for batch in np.split(values, np.cumsum(sizes)[:-1]):
+        apart.add(1, batch)
+    assert whole.dump(1) == apart.dump(1)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(-2, 2), st.floats(0, 9)), max_size=60), st.integers(1, 9))
+def test_durations_are_sorted_out_by_owner_and_minute_in_the_order_in_which_they_came(told, step):
+    waiting = Durations()
+    expected: dict[tuple[int, int], list[float]] = {}
+    for at in range(0, len(told), step):
+        owner, minute, values = zip(*told[at : at + step], strict=True)
+        waiting.add(np.array(owner), np.array(minute), np.array(values))
+    for owner, minute, value in told:
+        expected.setdefault((owner, minute), []).append(value)
+    assert len(waiting) == len(told)
+    assert {(owner, minute): values.tolist() for owner, minute, values in waiting.take()} == expected
+    assert (len(waiting), list(waiting.take())) == (0, [])
 
 
 def test_a_minute_without_values_has_no_digest_and_no_quantiles():

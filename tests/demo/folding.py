@@ -35,7 +35,7 @@ SIGNALS = {Carrier.SPANS: Signal.SPAN, Carrier.EVENTS: Signal.EVENT, Carrier.LOG
 def bundle_in(directory: Path, topics: Topics, duration_s: float = DURATION_S) -> Bundle:
     files = write_slo_files(directory)
     speed = story.MINUTES * 60 / duration_s
-    return demo_bundle(files, topics, pipeline="demo", generation="1", speed=speed)
+    return demo_bundle(files, topics, prefix="qma.", pipeline="demo", generation="1", speed=speed)
 
 
 @dataclass
@@ -69,7 +69,7 @@ class Pipeline:
             at_end=range(len(self.sessions)),
             topic_partitions=dict.fromkeys(self.topics.names, self.topics.partitions),
         )
-        config = Configuration(version=0, body=self.bundle.encode())
+        config = Configuration.of(0, self.bundle.encode(), self.bundle)
         now_ns = max(session.until_ns or 0 for session in self.sessions)
         outputs: list[Output] = []
         for partition, record in self.router.route(cycle, config, progress).items():

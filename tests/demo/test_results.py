@@ -44,7 +44,8 @@ def test_view_holds_the_latest_state_of_everything(told: tuple[View, list[str]])
     }
     assert view.certificates[story.GIFTCARDS.key, "v1"].eta_minutes
     assert {o.objective for o in view.objectives.values()} == {
-        i.objective for service in story.SERVICES for i in service.indicators
+        story.COMPOSITE,
+        *(i.objective for service in story.SERVICES for i in service.indicators),
     }
     assert view.repeated == 0
 
@@ -80,6 +81,7 @@ def result(**changes: Any) -> Result:
         seed=1,
         tally=tally,
         accounts={"spans": replace(accounts, **changes)},
+        indicators=accounts,
         requests={"availability": (2, 1)},
         view=View(),
         kills=0,

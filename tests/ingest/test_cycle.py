@@ -17,11 +17,11 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from stream.core.columns import Receipts, Rows
 from stream.core.log import LogRecord, LostRange, decode_record, encode_record
-from stream.core.otlp import concat_decoded
 from stream.core.otlp.reference import flat, traces
 from stream.core.service_key import partition_of
 from stream.ingest import cycle as cycles
 from stream.ingest import routing as under_test
+from stream.ingest.columns import concat_columns
 from stream.ingest.cycle import (
     Cycle,
     Fetched,
@@ -365,7 +365,7 @@ def test_a_full_cycle_has_no_room_but_an_empty_one_takes_anything(monkeypatch):
     piece = (fetched(0, 0, [event("a")] * 6),)
     decoded = decode_cycle(piece, DECODERS)
     empty = Cycle(sessions=(session(0),))
-    assert empty.has_room_for(concat_decoded([decoded] * 5))
+    assert empty.has_room_for(concat_columns([decoded] * 5))
     once = empty.added(piece, decoded)
     assert (once.items, once.messages) == (6, 6)
     assert not once.has_room_for(decoded)

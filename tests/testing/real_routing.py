@@ -25,7 +25,8 @@ class RealRouting:
             generation=bundle.generation, partitions=bundle.partitions, incarnation=self._incarnation
         )
         decoding = Decoding(bundle, Decoders(compile=False))
-        cycle = Cycle(sessions=tuple(Session(**_values(session)) for session in reading.sessions))
+        own = {source.topic for source in bundle.sources if not source.is_telemetry}
+        cycle = Cycle(sessions=tuple(Session(**_values(s), is_telemetry=s.topic not in own) for s in reading.sessions))
         decoders = [decoding.of(session.topic) for session in cycle.sessions]
         for piece in pieces([Fetched(**_values(batch)) for batch in reading.batches], messages_max=3):
             for part, decoded in decode_piece(piece, decoders):
@@ -33,16 +34,16 @@ class RealRouting:
         progress = progress_of(
             cycle.sessions, at_end=reading.at_end, topic_partitions=reading.topic_partitions, lost=reading.lost
         )
-        configuration = Configuration(version=reading.config_version, body=bundle.encode())
+        configuration = Configuration.of(reading.config_version, bundle.encode(), bundle)
         records = router.route(cycle, configuration, progress if reading.progress else None)
         return Routed(
             records={destination: encode_record(record) for destination, record in records.items()},
-            sessions=tuple(ReadSession(**_values(session)) for session in cycle.sessions),
+            sessions=tuple(ReadSession(**_values(session, but="is_telemetry")) for session in cycle.sessions),
         )
 
 
-def _values(value) -> dict:
-    return {field.name: getattr(value, field.name) for field in fields(value)}
+def _values(value, *, but: str = "") -> dict:
+    return {field.name: getattr(value, field.name) for field in fields(value) if field.name != but}
 
 
 def simulate_real(seed: int) -> Outcome:

@@ -7,11 +7,13 @@ from concurrent.futures import ProcessPoolExecutor
 
 import pytest
 
-from stream.testing import Mutation, simulate
+from stream.core.engine import heard, second_stage
+from stream.testing import WITH_COMPOSITES, Mutation, Outcome, simulate
 from stream.testing.__main__ import main
-from tests.testing.real_routing import simulate_real
+from tests.testing.real_routing import RealRouting, simulate_real
 
 SEEDS = 500
+COMPOSITE_SEEDS = 24
 CAUGHT_WITHIN = 100
 """The rarest of them shows in about one seed of ten."""
 
@@ -23,6 +25,37 @@ def test_every_seed_holds_with_the_routing_of_the_ingest():
     assert {outcome.seed: outcome.failures for outcome in outcomes if outcome.failures} == {}
     for misfortune in ("kills", "freezes", "rebalances", "deaths", "jumps", "lost", "commits_rejected"):
         assert sum(outcome.counts.get(misfortune, 0) for outcome in outcomes) >= 100, misfortune
+
+
+def simulate_composites(seed: int) -> Outcome:
+    """Returns the outcome of a seed in which the ingest reads indicators back for a composite."""
+    return simulate(seed, scenario=WITH_COMPOSITES, routing_of=RealRouting)
+
+
+def test_composites_are_what_their_components_make_them_whatever_happened():
+    with ProcessPoolExecutor(2, mp_context=multiprocessing.get_context("spawn")) as pool:
+        outcomes = list(pool.map(simulate_composites, range(COMPOSITE_SEEDS), chunksize=5))
+
+    assert {outcome.seed: outcome.failures for outcome in outcomes if outcome.failures} == {}
+    assert sum(outcome.counts.get("kills", 0) for outcome in outcomes) >= 30
+
+
+@pytest.mark.parametrize("broken", ["not corrected", "heard twice"])
+def test_a_composite_that_is_not_what_its_components_make_it_is_caught(broken, monkeypatch):
+    if broken == "not corrected":
+        monkeypatch.setattr(second_stage, "_correct", lambda *_: None)
+    else:
+        monkeypatch.setattr(heard.Heard, "take", _takes_each_twice)
+    assert any(simulate(seed, scenario=WITH_COMPOSITES).failures for seed in range(COMPOSITE_SEEDS))
+
+
+def _takes_each_twice(self, name, minute, said):
+    known = self.of(name, minute)
+    if known is not None:
+        said = said._replace(weight=said.weight + known.weight, weight_bad=said.weight_bad + known.weight_bad)
+    self._minutes.setdefault(minute, {})[name] = said
+    self.changed.add(str(minute))
+    return True
 
 
 def test_a_seed_replays_to_the_byte():

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from stream.core.certificate.lifecycle import TRANSITIONS, CertificateState, Reason, Trigger
@@ -21,7 +21,6 @@ from stream.core.statistics.sequential import (
     revoke_log_threshold,
     revoke_update,
 )
-from stream.core.units import HOUR_MINUTES
 
 ALPHA = 0.05
 """A version that misses an objective earns a certificate with at most this probability."""
@@ -29,6 +28,22 @@ ALPHA = 0.05
 
 CARRIED_MIN = -600.0
 """Bounds the evidence carried from before a gap, so that its exponential is a number; e^-600 is beyond reach."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shortfall:
+    """What evidence lacks.
+
+    Args:
+        n_missing: Events that must have been there and never came; they may have been bad.
+        n_untold: The newest events of the evidence, of which nobody could yet tell whether they are all.
+    """
+
+    n_missing: int = 0
+    n_untold: int = 0
+
+
+COMPLETE = Shortfall()
 
 
 @dataclass(slots=True)
@@ -44,7 +59,6 @@ class Evidence:
         minutes: Closed minutes since the evidence began.
         carried: Log of the evidence against the version from before a gap; never positive.
         log_revoke: Log of the e-detector since issue.
-        n_of_all: Events of all versions together in these minutes.
     """
 
     n: int = 0
@@ -55,11 +69,9 @@ class Evidence:
     carried: float = 0.0
     log_revoke: float = 0.0
     n_unsure: int = 0
-    n_of_all: int = 0
 
-    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool, n_unsure: int = 0, n_of_all: int = 0) -> None:
+    def add(self, n: int, n_bad: int, n_unknown: int, sampled: bool, n_unsure: int = 0) -> None:
         """Takes in one closed minute."""
-        self.n_of_all += n_of_all
         self.n += n
         self.n_bad += n_bad
         self.n_unknown += n_unknown
@@ -67,9 +79,16 @@ class Evidence:
         self.n_unsure += n_unsure
         self.minutes += 1
 
-    def log_e(self, bad_ratio_max: float) -> float:
-        """Returns the log of the evidence for the version: carried plus gained since."""
-        return self.carried + log_e_value(self.n_bad, self.n, bad_ratio_max)
+    def log_e(self, bad_ratio_max: float, shortfall: Shortfall = COMPLETE) -> float:
+        """Returns the log of the evidence for the version: carried plus gained since, at worst.
+
+        At worst means that all missing events were bad, and that good ones of which nobody can tell yet do not count.
+        With every bad event, and every good one fewer, the e-value falls: where it suffices so, it would with what
+        really happened.
+        """
+        n_bad = self.n_bad + shortfall.n_missing
+        n_good = max(0, self.n - self.n_bad - shortfall.n_untold)
+        return self.carried + log_e_value(n_bad, n_bad + n_good, bad_ratio_max)
 
     def restart(self, bad_ratio_max: float) -> None:
         """Starts anew after minutes that were not read.
@@ -79,7 +98,11 @@ class Evidence:
         """
         self.carried = max(CARRIED_MIN, min(0.0, self.log_e(bad_ratio_max)))
         self.n = self.n_bad = self.n_unknown = self.n_sampled = self.n_unsure = self.minutes = 0
-        self.n_of_all = 0
+
+    @classmethod
+    def load(cls, body: Mapping[str, Any]) -> Evidence:
+        """Returns what was dumped; fields that an earlier version stored beside are passed over."""
+        return cls(**{f.name: body[f.name] for f in fields(cls) if f.name in body})
 
 
 @dataclass(slots=True)
@@ -125,7 +148,7 @@ class Certificate:
     @classmethod
     def load(cls, body: Mapping[str, Any]) -> Certificate:
         """Returns the certificate that `dump` wrote."""
-        evidence = {digest: Evidence(**e) for digest, e in body["evidence"].items()}
+        evidence = {digest: Evidence.load(e) for digest, e in body["evidence"].items()}
         reasons = tuple(Reason(r) for r in body["reasons"])
         state = CertificateState(body["state"])
         ended_by = Trigger(body["ended_by"]) if body["ended_by"] is not None else None
@@ -179,8 +202,20 @@ def assess(evidence: Evidence, objective: Objective) -> Assessment:
     )
 
 
-def pending_reasons(certificate: Certificate, objectives: list[Objective], catching_up: bool) -> tuple[Reason, ...]:
-    """Returns every reason why the certificate is not issued now, in the order of the enum; none: issue it."""
+def pending_reasons(
+    certificate: Certificate,
+    objectives: list[Objective],
+    catching_up: bool,
+    shortfalls: Mapping[str, Shortfall | None],
+) -> tuple[Reason, ...]:
+    """Returns every reason why the certificate is not issued now, in the order of the enum; none: issue it.
+
+    Args:
+        certificate: What is pending.
+        objectives: All that it claims.
+        catching_up: Decisions wait.
+        shortfalls: By digest, what the evidence lacks; None where nobody knows.
+    """
     evidence = [certificate.evidence[o.digest] for o in objectives]
     insufficient = not suffices(certificate, objectives)
     holds = {
@@ -192,15 +227,21 @@ def pending_reasons(certificate: Certificate, objectives: list[Objective], catch
         # Bad until shown otherwise: where the evidence suffices even so, it stands against nothing.
         Reason.INEXACT: insufficient and any(e.n_unsure for e in evidence),
         Reason.CATCHING_UP: catching_up,
-        Reason.MISSING_EVENTS: any(_misses_events(certificate.evidence[o.digest], o) for o in objectives),
+        Reason.MISSING_EVENTS: any(
+            _lacks_too_many(certificate.evidence[o.digest], o, shortfalls[o.digest]) for o in objectives
+        ),
         Reason.NOT_CERTIFIABLE: not all(o.is_certifiable for o in objectives),
     }
     return tuple(reason for reason in Reason if holds[reason])
 
 
-def _misses_events(evidence: Evidence, objective: Objective) -> bool:
-    floor = objective.floor_per_hour
-    return floor is not None and evidence.n_of_all * HOUR_MINUTES < floor * evidence.minutes
+def _lacks_too_many(evidence: Evidence, objective: Objective, shortfall: Shortfall | None) -> bool:
+    """Returns whether what the evidence lacks holds it back: what is missing, or that nobody could tell yet."""
+    if shortfall is None:
+        return True
+    bad_ratio_max = float(objective.bad_ratio_max)
+    at_worst, enough = evidence.log_e(bad_ratio_max, shortfall), log_threshold(ALPHA)
+    return at_worst < enough and (shortfall.n_missing > 0 or evidence.log_e(bad_ratio_max) >= enough)
 
 
 def watch(certificate: Certificate, objective: Objective, n: int, n_bad: int, lifetime_minutes: int) -> bool:

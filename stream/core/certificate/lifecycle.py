@@ -78,6 +78,8 @@ FIXES: dict[Reason, str] = {
         "metadata.annotations: {qma/certificate: none}"
     ),
     Reason.MISSING_EVENTS: (
-        "Fewer events came than the objective's floor says there are; those that are missing may have been bad."
+        "Fewer events came than the objective's floor, or the objective named by qma/expected-from, says there were, "
+        "and the evidence would not suffice if all that are missing were bad; or nobody says how many there were. "
+        "See that spans reach the Collector and the Collector's exporters do not fail."
     ),
 }

@@ -1,6 +1,8 @@
 """The deterministic fold of one partition: log record in, new state and outputs out. Same log, same bytes.
 
     clocks ─▶ fold (ledger, tally, cells, sketches) ─▶ close (SLI, alerts, certificates) ─▶ outputs
+                │ indicators, read back                                                        │
+                └─▶ second_stage (heard, composites) ─▶ close, after the first ────────────────┤
                      └──────── chunks: what a checkpoint holds ────────┘
 
 Back of the envelope, per partition: a series of an objective costs 180 kB (3,270 periods × 7 counters × 8 bytes), one

@@ -9,11 +9,13 @@ import numpy as np
 
 from stream.core.columns import Array, RejectReason
 from stream.core.engine.overflow import OTHER_VERSION, Room
+from stream.core.engine.series_index import NONE
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
 from stream.core.engine.verdicts import Items, Verdicts
 from stream.core.events import Output
 from stream.core.fingerprints import Fingerprints
+from stream.core.grouping import numbered
 from stream.core.log import LogRecord, SourceRange
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS
 
@@ -34,14 +36,15 @@ _OFFSET_BITS = 48
 class Admitted:
     """What is to be counted and the pairs (service, version) that it belongs to.
 
-    Shapes: `index` int64[n]: positions among the items of the record; `pair` int64[n], an index into `pairs`; `minute`
-    int64[n]. `outputs`: what followed from making room.
+    Shapes: `index` int64[n]: positions among the items of the record; `pair` int64[n], an index into `number`; `minute`
+    int64[n]; `number` int64[pairs], in `State.index`, `NONE` where there was no room. `outputs`: what followed from
+    making room.
     """
 
     index: Array
     pair: Array
     minute: Array
-    pairs: list[tuple[str, str]]
+    number: Array
     outputs: list[Output] = field(default_factory=list)
 
     def __len__(self) -> int:
@@ -144,28 +147,42 @@ def admit(state: State, items: Items, verdicts: Verdicts) -> Admitted:
     """
     index = np.flatnonzero(verdicts.open)
     versions = max(1, len(items.versions))
-    codes, pair = np.unique(
-        items.service[index].astype(np.int64) * versions + items.version[index], return_inverse=True
-    )
-    pairs = [(items.services[code // versions], items.versions[code % versions]) for code in codes.tolist()]
-    unknown = [number for number, pair in enumerate(pairs) if not _is_known(state, *pair)]
-    room, homeless = Room(state), np.zeros(len(pairs), bool)
-    counts = np.zeros(len(pairs), np.int64)
-    if unknown:
+    codes = items.service[index].astype(np.int64) * versions + items.version[index]
+    pair, codes = numbered(codes, len(items.services) * versions)
+    service, version = codes // versions, codes % versions
+    number = state.index.find(items.services, items.versions, service, version)
+    outputs: list[Output] = []
+    if (number == NONE).any():
+        named = zip(service.tolist(), version.tolist(), strict=True)
+        counts = np.zeros(len(number), np.int64)
         np.add.at(counts, pair, items.count[index])
-    for number in sorted(unknown, key=pairs.__getitem__):
-        place = _place(state, room, *pairs[number])
-        if place is None:
-            homeless[number] = True
-            state.overflowed["services"] += int(counts[number])
-        elif place != pairs[number]:
-            pairs[number] = place
-            state.overflowed["versions"] += int(counts[number])
-    if homeless.any():
-        kept = ~homeless[pair]
-        index, pair = index[kept], pair[kept]
+        room = Room(state)
+        places = _places(state, room, [(items.services[at], items.versions[which]) for at, which in named], counts)
+        number, outputs = state.index.numbers(places, state.services), room.outputs
+        homed = number[pair] != NONE
+        index, pair = index[homed], pair[homed]
     minute = items.time_ns[index] // MINUTE_NS
-    return Admitted(index=index, pair=pair, minute=minute, pairs=pairs, outputs=room.outputs)
+    return Admitted(index=index, pair=pair, minute=minute, number=number, outputs=outputs)
+
+
+def _places(state: State, room: Room, pairs: list[tuple[str, str]], counts: Array) -> list[tuple[str, str] | None]:
+    """Returns the service and version that items of each pair are counted for; None where a service has no room.
+
+    Args:
+        state: The partition's, which takes in what is new.
+        room: What makes room.
+        pairs: Some of which may be new.
+        counts: int64[pairs], the items of each.
+    """
+    places: list[tuple[str, str] | None] = list(pairs)
+    unknown = [at for at, pair in enumerate(pairs) if not _is_known(state, *pair)]
+    for at in sorted(unknown, key=pairs.__getitem__):
+        places[at] = _place(state, room, *pairs[at])
+        if places[at] is None:
+            state.overflowed["services"] += int(counts[at])
+        elif places[at] != pairs[at]:
+            state.overflowed["versions"] += int(counts[at])
+    return places
 
 
 def _is_known(state: State, key: str, version: str) -> bool:

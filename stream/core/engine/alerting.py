@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection
 from fractions import Fraction
 
+from stream.core.engine.composites import causes_of
+from stream.core.engine.expectations import missing_of_window
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
 from stream.core.engine.suspects import suspect_of
@@ -17,6 +19,8 @@ from stream.core.slo.explanation import AlertReading, explain
 from stream.core.slo.sli import budget, remaining, sli
 from stream.core.slo.spec import Objective
 from stream.core.units import HOUR_MINUTES
+
+_BURNING = (RuleKind.BURN_RATE, RuleKind.EXHAUSTION)
 
 
 def advance_alerts(state: State, service: Service, reader: Reader, exemplars: Exemplars | None) -> list[Output]:
@@ -85,15 +89,15 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
     own, closing = reader.own, reader.closing
     active = alert is not None and alert.state is not AlertState.INACTIVE
     if rule.kind is RuleKind.EVIDENCE_GAP:
-        end = closing.minute + 1
-        first, last = own.covered_minutes(end, rule.long_minutes)
-        return state.clocks.gap_minutes(first, last) > 0
+        return reader.gap_minutes(rule.long_minutes) > 0
     if rule.kind is RuleKind.NO_DATA:
         rows = [row for row in {reader.row, reader.events_row} if row is not None]
         if not own.has_data or reader.observed(rule.long_minutes) < rule.long_minutes:
             return None
         weights = closing.weights(rule.long_minutes)[0]
         return all(weights[row] == 0 for row in rows)
+    if rule.kind is RuleKind.COHORT_GAP:
+        return _is_behind(reader, rule, active)
     if reader.row is None or not reader.is_covered(rule.short_minutes):
         return None
     if not active and _is_quiet(reader, rule.short_minutes):
@@ -102,13 +106,25 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
     long_cell = reader.window(rule.long_minutes)
     long = burn_rate(long_cell, objective.bad_ratio_max)
     short = burn_rate(reader.window(rule.short_minutes), objective.bad_ratio_max)
-    factor = _factor(reader, rule)
+    factor = _factor(state, reader, rule)
     if factor is None and active:
         factor = Fraction(1)  # no budget is left to reckon with: the alert ends with the burning
     burning = burns(long, short, factor, objective.alerting.at_least)
     if burning and not active and objective.alerting.low_traffic_guard:
         return _is_beyond_chance(long_cell, reader)
     return burning
+
+
+def _is_behind(reader: Reader, rule: BurnRule, active: bool) -> bool | None:
+    """Returns whether a cohort is worse than everyone by more than it may be; to begin with, not by chance."""
+    assert rule.gap_max is not None
+    if not reader.is_covered(rule.short_minutes):
+        return None
+    long, short = reader.cohort_gap(rule.long_minutes), reader.cohort_gap(rule.short_minutes)
+    if long is None or short is None:
+        return None
+    behind = min(long.ratio, short.ratio) > rule.gap_max
+    return behind and (active or not reader.objective.alerting.low_traffic_guard or long.low > rule.gap_max)
 
 
 def _is_quiet(reader: Reader, short_minutes: int) -> bool:
@@ -130,10 +146,11 @@ def _is_beyond_chance(cell: list[int], reader: Reader) -> bool:
     return interval is not None and 1 - interval[1] > reader.objective.bad_ratio_max
 
 
-def _factor(reader: Reader, rule: BurnRule) -> Fraction | None:
+def _factor(state: State, reader: Reader, rule: BurnRule) -> Fraction | None:
     if rule.kind is not RuleKind.EXHAUSTION:
         return rule.factor(reader.objective.window_minutes)
-    left = remaining(reader.budget_window(), reader.objective.bad_ratio_max, reader.coverage())
+    missing = missing_of_window(state, reader)
+    left = remaining(reader.budget_window(), reader.objective.bad_ratio_max, reader.coverage(), missing)
     # While the window is not covered the most that can be left is taken: a page must not come from what nobody saw.
     return rule.factor(reader.window_minutes, None if left is None else left[1])
 
@@ -187,8 +204,10 @@ def _event(
             service.told = [*service.told_within(minute, HOUR_MINUTES), minute]
     else:
         suspect = None
-    factor = _factor(reader, rule)
-    reading = _read(reader, rule)
+    factor = _factor(state, reader, rule)
+    reading = _read(state, reader, rule)
+    burning = rule.kind in _BURNING and alert.state is not AlertState.INACTIVE
+    causes = causes_of(state, reader, rule.long_minutes, rule.short_minutes) if burning else ()
     event = AlertEvent(
         context=state.context(),
         objective=reader.objective,
@@ -197,18 +216,19 @@ def _event(
         minute=minute,
         factor=None if factor is None else float(factor),
         reading=reading,
-        explanation=explain(reader.objective, rule, alert.state, reading, factor, suspect),
+        explanation=explain(reader.objective, rule, alert.state, reading, factor, suspect, causes),
         held_back=held_back,
         began_minute=alert.began_minute,
         version=alert.version,
         exemplars=exemplars,
+        causes=causes,
     )
     if alert.state is AlertState.INACTIVE:
         alert.notified, alert.version = False, ""
     return event
 
 
-def _read(reader: Reader, rule: BurnRule) -> AlertReading:
+def _read(state: State, reader: Reader, rule: BurnRule) -> AlertReading:
     allowed = reader.objective.bad_ratio_max
     long_cell, short_cell = reader.window(rule.long_minutes), reader.window(rule.short_minutes)
     long, short = burn_rate(long_cell, allowed), burn_rate(short_cell, allowed)
@@ -219,7 +239,8 @@ def _read(reader: Reader, rule: BurnRule) -> AlertReading:
         long_sli=sli(long_cell, reader.unit),
         short_sli=sli(short_cell, reader.unit),
         long_coverage=float(reader.coverage_of(rule.long_minutes)),
-        budget=budget(reader.budget_window(), allowed, coverage),
+        budget=budget(reader.budget_window(), allowed, coverage, missing_of_window(state, reader)),
         coverage=float(coverage),
         window_minutes=reader.window_minutes,
+        cohort_gap=reader.cohort_gap(rule.long_minutes) if rule.kind is RuleKind.COHORT_GAP else None,
     )

@@ -10,12 +10,11 @@ from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.errors import IncompatibleError
 from stream.core.events import Output, StatusGone
-from stream.core.service_key import partition_of
 from stream.core.slo.spec import Bundle, Objective, decode_bundle
 from stream.core.units import minute_of
 
 
-def apply_config(state: State, version: int, body: bytes) -> list[Output]:
+def apply_config(state: State, second: State, version: int, body: bytes) -> list[Output]:
     """Applies a configuration, unless one of the same or a higher version is in force. Returns what follows from it.
 
     Raises:
@@ -27,11 +26,19 @@ def apply_config(state: State, version: int, body: bytes) -> list[Output]:
     _check_unchanged(state.bundle, bundle)
     state.bundle, state.config_version = bundle, version
     state.changes.config = True
-    state.index.clear()
+    second.follow(state)
+    outputs = [*_take_over(state), *_take_over(second)]
+    _forget_idle(second)
+    named = {(objective.service, objective.name) for objective in bundle.objectives}
+    return [o for o in outputs if not isinstance(o, StatusGone) or (o.objective.service, o.objective.name) not in named]
+
+
+def _take_over(state: State) -> list[Output]:
+    """Gives every service of a stage the objectives that are configured now."""
+    state.renumber()
     wanted: dict[str, list[Objective]] = {}
-    for objective in sorted(bundle.objectives, key=lambda o: o.name):
-        if partition_of(objective.service, bundle.partitions) == state.partition:
-            wanted.setdefault(objective.service, []).append(objective)
+    for objective in state.own_objectives():
+        wanted.setdefault(objective.service, []).append(objective)
     outputs: list[Output] = []
     for key in sorted({*state.services, *wanted}):
         service = state.services.get(key)
@@ -39,6 +46,15 @@ def apply_config(state: State, version: int, body: bytes) -> list[Output]:
             service = state.services[key] = Service(key)
         outputs += _replace_objectives(state, service, wanted.get(key, []))
     return outputs
+
+
+def _forget_idle(second: State) -> None:
+    """In the second stage only what has composites is a service, and nothing is asked for that none is made of."""
+    assert second.heard is not None
+    for key in [key for key, service in second.services.items() if not service.objectives]:
+        del second.services[key]
+        second.changes.retire_service(key)
+    second.heard.ask(o for service in second.services.values() for o in service.objectives)
 
 
 def _check_unchanged(before: Bundle | None, after: Bundle) -> None:
@@ -62,9 +78,7 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
     for objective in service.objectives:
         stays = after.get(objective.digest)
         if stays is None:
-            outputs += _withdraw(state, service, objective)
-            if all(objective.name != other.name for other in wanted):
-                outputs.append(StatusGone(objective=objective))
+            outputs += [*_withdraw(state, service, objective), StatusGone(objective=objective)]
         else:
             kept = {rule.name for rule in rules_of(stays)}
             alerts = service.states[objective.digest].alerts

@@ -104,8 +104,7 @@ class _Taken:
         """Returns what is added to the cells of objectives with this predicate, per pair and minute."""
         assert predicate.metric is not None
         points = self.points
-        counting = wanted & predicate.of_versions(admitted.pairs)
-        selected = counting[admitted.pair] & self._named(
+        selected = wanted[admitted.pair] & self._named(
             predicate.metric, predicate.good_metric or predicate.bad_metric or predicate.metric
         )
         if predicate.kinds and selected.any():

@@ -8,7 +8,7 @@ from stream.core.columns import Array, Kind, RowFlag, Rows
 from stream.core.engine.admission import Admitted, Repetitions, admit, judge
 from stream.core.engine.counting import count
 from stream.core.engine.state import State
-from stream.core.engine.tally import Predicate, Tally, of_kinds, tally
+from stream.core.engine.tally import Places, Predicate, Tally, of_kinds, tally
 from stream.core.engine.verdicts import Items
 from stream.core.events import Output
 from stream.core.exemplars import is_traced
@@ -32,13 +32,13 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetit
     if len(admitted):
         chosen = rows.take(admitted.index) if len(admitted) < len(rows) else rows
         traced = _may_be_exemplars(state, chosen, admitted)
+        places = Places.at(admitted.pair, admitted.minute)
 
         def tally_rows(predicate: Predicate, wanted: Array) -> Tally:
-            counting = wanted & predicate.of_versions(admitted.pairs)
-            return tally(chosen, admitted.pair, admitted.minute, counting, predicate, traced)
+            return tally(chosen, places, wanted, predicate, traced)
 
-        count(state, record, admitted, _SIGNALS, tally_rows)
-        _add_sketches(state, chosen, admitted)
+        service = count(state, record, admitted, _SIGNALS, tally_rows)
+        _add_durations(state, chosen, admitted, service)
     repetitions.counted(items, verdicts.open)
     verdicts.count()
     return [*admitted.outputs, *verdicts.dead_letters(state, record.sources)]
@@ -52,23 +52,19 @@ def _may_be_exemplars(state: State, rows: Rows, admitted: Admitted) -> Array | N
     return traced if traced.any() else None
 
 
-def _add_sketches(state: State, rows: Rows, admitted: Admitted) -> None:
-    """Buffers the durations of requests (spans and events) in minutes that are open, in the order of the log."""
-    minute = admitted.minute
+def _add_durations(state: State, rows: Rows, admitted: Admitted, service: Array) -> None:
+    """Takes in the durations of requests (spans and events) in minutes that are open, in the order of the log.
+
+    Args:
+        state: The partition's.
+        rows: Those admitted.
+        admitted: Where they belong.
+        service: int64[pairs], the number of the service of each pair.
+    """
     chosen = of_kinds(rows, SKETCHED_KINDS) & ((rows.flags & RowFlag.NEGATIVE_DURATION) == 0)
     if state.next_minute is not None:
-        chosen &= minute >= state.next_minute
+        chosen &= admitted.minute >= state.next_minute
     index = np.flatnonzero(chosen)
-    if not len(index):
-        return
-    first = int(minute[index].min())
-    span = int(minute[index].max()) - first + 1
-    group = rows.service[index].astype(np.int64) * span + (minute[index] - first)
-    order = np.argsort(group, kind="stable")
-    codes, starts = np.unique(group[order], return_index=True)
-    durations_s = rows.duration_ns[index[order]] / SECOND_NS
-    bounds = [*starts.tolist(), len(index)]
-    for code, start, end in zip(codes.tolist(), bounds[:-1], bounds[1:], strict=True):
-        service = state.services[rows.services[code // span]]
-        service.sketches.add(code % span + first, durations_s[start:end])
-        state.changes.sketches.add((service.key, code % span + first))
+    if len(index):
+        durations_s = rows.duration_ns[index] / SECOND_NS
+        state.add_durations(service[admitted.pair[index]], admitted.minute[index], durations_s)

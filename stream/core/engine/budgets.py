@@ -7,7 +7,7 @@ from fractions import Fraction
 from stream.core.cells import Column
 from stream.core.engine.forecasting import forecast_of
 from stream.core.engine.state import State
-from stream.core.engine.windows import Reader
+from stream.core.engine.windows import Reader, stretches_without
 from stream.core.events import BudgetEvent, Output, SliEvent
 from stream.core.slo.budget_ledger import QUIET_MINUTES, Entry, EntryKind
 from stream.core.statistics.forecast import Forecast
@@ -15,7 +15,7 @@ from stream.core.units import HOUR_MINUTES
 
 
 def advance_budget(state: State, reader: Reader, event: SliEvent) -> list[Output]:
-    """Enters an incident where it began or ended and adjustments that are over, and tells each hour of the budget.
+    """Enters incidents that began or ended, backfills and adjustments that are over, and tells each hour of the budget.
 
     Beside an incident and at a full hour it is told when the budget will be gone.
     """
@@ -26,7 +26,8 @@ def advance_budget(state: State, reader: Reader, event: SliEvent) -> list[Output
     coming = forecast_of(state, reader) if is_hour or entered is not None else None
     if entered is not None:
         outputs.append(_told(state, reader, event, entered, coming))
-    outputs += [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in _exclusions(reader)]
+    entries, reader.own.unentered = [*reader.own.unentered, *_adjustments(reader)], []
+    outputs += [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in entries]
     if is_hour:
         outputs.append(_told(state, reader, event, None, coming))
     return outputs
@@ -39,34 +40,44 @@ def enter_deploys(state: State, reader: Reader, event: SliEvent, versions: list[
     return [_told(state, reader, event, reader.own.ledger.add(entry)) for entry in entries]
 
 
-def _exclusions(reader: Reader) -> list[Entry]:
-    """Returns an entry for each budget adjustment that is over and was not yet entered, with what it gives back.
+def _adjustments(reader: Reader) -> list[Entry]:
+    """Returns an entry for each budget adjustment that was removed, and for each that is over and not yet entered.
 
-    One that was over before the objective's history began gives nothing back, and is no entry.
+    It holds what this one took or gave back: not what others leave out that were over before. One that was over before
+    the objective's history began gives nothing back, and is no entry.
     """
     own, end = reader.own, reader.closing.minute + 1
-    assert own.start_minute is not None
+    assert own.begins_at is not None
+    declared = {(a.name, a.start_minute, a.end_minute): a.reason for a in own.adjustments}
     entries: list[Entry] = []
-    for adjustment in own.adjustments:
-        first, last = reader.left_out(adjustment)
-        identity = adjustment.name, adjustment.start_minute, adjustment.end_minute
-        if last > end or last <= own.start_minute or identity in own.entered:
-            continue
-        own.entered.add(identity)
-        cell = reader.between(first, last)
-        entries.append(
-            Entry(
-                kind=EntryKind.EXCLUSION,
-                start_minute=first,
-                end_minute=last,
-                n=cell[Column.N],
-                weight=cell[Column.WEIGHT],
-                weight_bad=cell[Column.WEIGHT_BAD],
-                name=adjustment.name,
-                reason=adjustment.reason,
-            )
-        )
+    for name, start, last in sorted(own.entered - declared.keys()):
+        own.entered.remove((name, start, last))
+        entries.append(_adjusted(reader, EntryKind.INCLUSION, reader.left_out(start, last), name))
+    for (name, start, last), reason in declared.items():
+        span = reader.left_out(start, last)
+        if own.begins_at < span[1] <= end and (name, start, last) not in own.entered:
+            entries.append(_adjusted(reader, EntryKind.EXCLUSION, span, name, reason))
+            own.entered.add((name, start, last))
     return entries
+
+
+def _adjusted(reader: Reader, kind: EntryKind, span: tuple[int, int], name: str, reason: str = "") -> Entry:
+    """Returns the entry of an adjustment that leaves a span out, with what no other entered one leaves out."""
+    others = [reader.left_out(start, end) for _, start, end in reader.own.entered]
+    cells = [reader.between(first, last) for first, last in stretches_without(*span, others)]
+    n, weight, weight_bad = (
+        sum(cell[column] for cell in cells) for column in (Column.N, Column.WEIGHT, Column.WEIGHT_BAD)
+    )
+    return Entry(
+        kind=kind,
+        start_minute=span[0],
+        end_minute=span[1],
+        n=n,
+        weight=weight,
+        weight_bad=weight_bad,
+        name=name,
+        reason=reason,
+    )
 
 
 def _is_burning(reader: Reader) -> bool:

@@ -13,9 +13,10 @@ from stream.core.certificate.issuance import (
     pending_reasons,
     watch,
 )
-from stream.core.certificate.lifecycle import CertificateState, Trigger
+from stream.core.certificate.lifecycle import CertificateState, Reason, Trigger
+from stream.core.engine.expectations import shortfall
 from stream.core.engine.services import Service
-from stream.core.engine.state import SERIES, VERSIONS, State
+from stream.core.engine.state import VERSIONS, State
 from stream.core.engine.windows import Closing, plausible
 from stream.core.events import CertificateEvent, Output
 from stream.core.slo.slices import judge_slice
@@ -79,12 +80,11 @@ def certificate_event(
 class _Minute:
     """What a closed minute says of one version, by digest of the objective.
 
-    `cells`: what counts as evidence; `n_of_all`: events of all versions together.
+    `cells`: what counts as evidence.
     """
 
     closing: Closing
     cells: Mapping[str, Cell]
-    n_of_all: Mapping[str, int]
 
 
 def advance_certificates(state: State, service: Service, closing: Closing, versions: Closing) -> list[Output]:
@@ -100,12 +100,10 @@ def advance_certificates(state: State, service: Service, closing: Closing, versi
     starts = [service.states[objective.digest].start_minute for objective in claimed]
     if not claimed or any(start is None or closing.minute < start for start in starts):
         return []  # a certificate claims every objective of the service, so it waits for all of them
-    rows = {o.digest: state.cells[SERIES].index.get((service.key, o.digest, "")) for o in claimed}
-    n_of_all = {digest: closing.cell(1, row)[Column.N] for digest, row in rows.items()}
     outputs: list[Output] = []
     for version in sorted(service.versions):
         cells = {o.digest: _evidence_cell(state, service, o, version, versions) for o in claimed}
-        outputs += _advance_version(state, service, version, _Minute(closing=closing, cells=cells, n_of_all=n_of_all))
+        outputs += _advance_version(state, service, version, _Minute(closing=closing, cells=cells))
     return outputs
 
 
@@ -145,22 +143,25 @@ def _advance_version(state: State, service: Service, version: str, minute: _Minu
         certificate = Certificate(service.key, version, policy, closing.minute, closing.minute, evidence=evidence)
         service.certificates[key] = certificate
         _collect(service.claimed, certificate, minute)
-        certificate.reasons = pending_reasons(certificate, service.claimed, closing.catching_up)
+        certificate.reasons = _reasons(state, service, certificate, closing)
         certificate.stated_events = certificate.events
         began = certificate_event(state, service, certificate, None)
         return [began, *_decide(state, service, certificate)]
     if certificate.state is CertificateState.PENDING:
         _collect(service.claimed, certificate, minute)
-        before, certificate.reasons = (
-            certificate.reasons,
-            pending_reasons(certificate, service.claimed, closing.catching_up),
-        )
+        before, certificate.reasons = certificate.reasons, _reasons(state, service, certificate, closing)
         if certificate.reasons and (certificate.reasons != before or _has_news(certificate, closing.minute)):
             return [certificate_event(state, service, certificate, certificate.state)]
         return _decide(state, service, certificate)
     if certificate.state is CertificateState.ISSUED:
         return _watch(state, service, certificate, minute.cells)
     return []
+
+
+def _reasons(state: State, service: Service, certificate: Certificate, closing: Closing) -> tuple[Reason, ...]:
+    minutes = certificate.evidence_minute, closing.minute + 1
+    lacking = {o.digest: shortfall(state, service, o, certificate.version, minutes) for o in service.claimed}
+    return pending_reasons(certificate, service.claimed, closing.catching_up, lacking)
 
 
 def _has_news(certificate: Certificate, minute: int) -> bool:
@@ -188,7 +189,6 @@ def _collect(objectives: list[Objective], certificate: Certificate, minute: _Min
             cell[Column.N_UNKNOWN],
             sampled,
             cell[Column.N_UNSURE],
-            minute.n_of_all[objective.digest],
         )
 
 

@@ -1,8 +1,9 @@
 """What a checkpoint holds: chunks per service, and a manifest that is written last.
 
 Keys: `manifest`, `config`, `head/SERVICE`, `sketch/MINUTE/SERVICE`, `cells/RING/NUMBER/SERVICE`,
-`streams/NUMBER/SERVICE`, `fingerprints/MINUTE`. Every value begins with the format. A manifest names the number of
-chunks, so a state that is not whole is noticed.
+`streams/NUMBER/SERVICE`, `fingerprints/MINUTE`; of composites `composites/head/SERVICE`, `composites/cells/…` and
+`composites/heard/MINUTE`. Every value begins with the format. A manifest names the number of chunks, so a state that is
+not whole is noticed.
 
 Of a service's cells, an hour is one chunk of minute cells for as long as the minute ring holds it: the coarser cells
 are their sums. When the ring forgets the hour, the chunk is deleted and the sums are written, in the same checkpoint.
@@ -28,21 +29,24 @@ from stream.core.engine.cell_chunks import (
 )
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.duplicates import Duplicates
+from stream.core.engine.heard import HEARD_MINUTES, Heard
 from stream.core.engine.ledger import Ledger
-from stream.core.engine.services import Service
+from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import Changes, Incarnation, State, StoredSpan
 from stream.core.engine.stream_chunks import encode_streams, restore_streams, stream_key
 from stream.core.errors import IncompatibleError
-from stream.core.service_key import partition_of
 from stream.core.slo.spec import decode_bundle
 from stream.core.streams import StreamMemory
 
 FORMAT = 3
-"""Format 2 had a chunk for each ring and store of a service's hour; it is read, too, and written anew."""
+"""Format 2 had a chunk for each ring and store of a service's hour; it is read, too, and written anew. A state of
+format 3 from before there were composites has nothing of them, as one without any composite."""
 MANIFEST = b"manifest"
 CONFIG = b"config"
+COMPOSITES = b"composites/"
 _PREFIX = struct.Struct("<4sH")
 _MAGIC = b"QMAS"
+_NOTHING_CLOSED: dict[str, Any] = {"next_minute": None, "retired_minute": None, "closed_at": []}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,15 +61,26 @@ class Checkpoint:
     manifest: tuple[bytes, bytes]
 
 
-def checkpoint(state: State) -> Checkpoint:
-    """Returns what changed since the last checkpoint and marks it as saved."""
-    state.index.hand_over_exemplars()
+def checkpoint(state: State, composites: State) -> Checkpoint:
+    """Returns what changed in both stages since the last checkpoint and marks it as saved."""
+    changed: list[tuple[bytes, bytes | None]] = []
+    for stage, prefix in ((state, b""), (composites, COMPOSITES)):
+        chunks, gone = _changed(stage)
+        changed += [(prefix + key, chunk) for key, chunk in chunks.items()]
+        changed += [(prefix + key, None) for key in gone]
+    manifest = _manifest(state, composites, len(state.stored) + len(composites.stored))
+    return Checkpoint(log_offset=state.log_offset, chunks=changed, manifest=(MANIFEST, manifest))
+
+
+def _changed(state: State) -> tuple[dict[bytes, bytes], list[bytes]]:
+    """Returns the chunks of a stage that changed, and the keys of those that are gone, and marks them as saved."""
+    state.hand_over()
     changes, state.changes = state.changes, Changes()
     chunks: dict[bytes, bytes] = {}
     if changes.config:
         chunks[CONFIG] = _config(state)
     for service in sorted(changes.heads):
-        chunks[_head_key(service)] = _head(state.services[service])
+        chunks[head_key(service)] = _head(state.services[service])
     for service, minute in sorted(changes.sketches - changes.closed_sketches):
         chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
     forgotten = forgotten_chunks(state)
@@ -74,16 +89,13 @@ def checkpoint(state: State) -> Checkpoint:
     streams, emptied = _changed_streams(state)
     chunks |= streams
     fingerprints, expired = _changed_fingerprints(state)
-    chunks |= fingerprints
+    heard, unheard = _changed_heard(state)
+    chunks |= fingerprints | heard
     closed = {_sketch_key(*closed) for closed in changes.closed_sketches}
     left_over = _chunks_of_retired(state, changes.retired_services)
-    gone = sorted(forgotten.keys() | left_over | ((closed | emptied | expired) & state.stored))
+    gone = sorted(forgotten.keys() | left_over | ((closed | emptied | expired | unheard) & state.stored))
     state.stored = (state.stored | set(chunks)) - set(gone)
-    return Checkpoint(
-        log_offset=state.log_offset,
-        chunks=[*chunks.items(), *((key, None) for key in gone)],
-        manifest=(MANIFEST, _manifest(state, len(state.stored))),
-    )
+    return chunks, gone
 
 
 def _chunks_of_retired(state: State, services: set[str]) -> set[bytes]:
@@ -107,36 +119,43 @@ def span_keys_of(state: State, service: str) -> set[StoredSpan]:
     return {stored for stored in parsed if stored is not None and stored.service == service}
 
 
-def snapshot(state: State) -> dict[bytes, bytes]:
+def snapshot(state: State, composites: State) -> dict[bytes, bytes]:
     """Returns every chunk and the manifest, in canonical bytes: equal states have equal snapshots.
 
     Only right after a checkpoint, when nothing has changed since.
     """
+    chunks = _all_chunks(state) | {COMPOSITES + key: chunk for key, chunk in _all_chunks(composites).items()}
+    return dict(sorted(chunks.items())) | {MANIFEST: _manifest(state, composites, len(chunks))}
+
+
+def _all_chunks(state: State) -> dict[bytes, bytes]:
     assert state.changes == Changes()
     assert not state.streams.memory.dirty
     assert not state.duplicates.changed
-    chunks = {CONFIG: _config(state)} if state.bundle is not None else {}
+    assert state.heard is None or not state.heard.changed
+    chunks = {CONFIG: _config(state)} if state.bundle is not None and state.heard is None else {}
     for service in state.services.values():
-        chunks[_head_key(service.key)] = _head(service)
+        chunks[head_key(service.key)] = _head(service)
         for minute in service.sketches.minutes():
             chunks[_sketch_key(service.key, minute)] = _sketch(service, minute)
     chunks |= _spans(state, {stored for stored in map(parse_span_key, state.stored) if stored is not None})
     chunks |= _streams(state.streams.memory, state.streams.memory.services)
     chunks |= _fingerprints(state.duplicates, state.duplicates.minutes())
-    return dict(sorted(chunks.items())) | {MANIFEST: _manifest(state, len(chunks))}
+    return chunks if state.heard is None else chunks | _heard(state.heard, state.heard.names())
 
 
-def restore(partition: int, chunks: Mapping[bytes, bytes]) -> State:
-    """Returns the state in the chunks of the last checkpoint; an empty one where there is none.
+def restore(partition: int, chunks: Mapping[bytes, bytes]) -> tuple[State, State]:
+    """Returns both stages from the chunks of the last checkpoint; empty ones where there is none.
 
     Raises:
         IncompatibleError: When the state is of another format, of another partition, or not whole.
     """
     state = State(partition)
+    composites = State(partition, state)
     if MANIFEST not in chunks:
         if chunks:
             raise IncompatibleError(f"partition {partition}: the state has {len(chunks)} chunks and no manifest")
-        return state
+        return state, composites
     manifest = orjson.loads(_body(chunks[MANIFEST]))
     if manifest["partition"] != partition:
         raise IncompatibleError(f"partition {partition}: the state is that of partition {manifest['partition']}")
@@ -145,15 +164,27 @@ def restore(partition: int, chunks: Mapping[bytes, bytes]) -> State:
             f"partition {partition}: the state has {len(chunks) - 1} chunks, its manifest says {manifest['chunks']}"
         )
     _restore_manifest(state, manifest)
+    composites = State(partition, state)  # with the clocks as they are now
+    _restore_closed(composites, manifest.get("composites", _NOTHING_CLOSED))
     if CONFIG in chunks:
         state.bundle = decode_bundle(bytes(_body(chunks[CONFIG])))
-    for key in sorted(chunks):
-        _restore_chunk(state, key, _body(chunks[key]))
+    composites.follow(state)
+    for stage, prefix in ((state, b""), (composites, COMPOSITES)):
+        _restore_stage(stage, {key[len(prefix) :]: chunks[key] for key in sorted(chunks) if _is_of(key, prefix)})
+    return state, composites
+
+
+def _is_of(key: bytes, prefix: bytes) -> bool:
+    return key.startswith(prefix) if prefix else not key.startswith((MANIFEST, COMPOSITES))
+
+
+def _restore_stage(state: State, chunks: Mapping[bytes, bytes]) -> None:
+    for key, chunk in chunks.items():
+        _restore_chunk(state, key, _body(chunk))
     for cells in state.cells.values():
         cells.sum_coarse()
     _attach_objectives(state)
-    state.stored = set(chunks) - {MANIFEST}
-    return state
+    state.stored = set(chunks)
 
 
 def ledger_of(manifest: bytes) -> Ledger:
@@ -172,20 +203,38 @@ def log_offset_of(manifest: bytes) -> int:
     return offset
 
 
+def closed_until_of(manifest: bytes) -> tuple[int, int | None]:
+    """Returns the version of the configuration in a checkpoint, and the first minute that has not closed, likewise."""
+    body = orjson.loads(_body(manifest))
+    return body["config_version"], body["next_minute"]
+
+
+def states_of(head: bytes) -> dict[str, ObjectiveState]:
+    """Returns the states of a service's objectives in its head chunk, likewise."""
+    service = Service("")
+    service.load_head(orjson.loads(_body(head)))
+    return service.states
+
+
 def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.log_offset = manifest["log_offset"]
     state.config_version = manifest["config_version"]
-    state.next_minute = manifest["next_minute"]
-    state.retired_minute = manifest["retired_minute"]
-    if state.retired_minute is not None:
-        for cells in state.cells.values():
-            cells.retire(state.retired_minute)
+    _restore_closed(state, manifest)
     state.clocks = Clocks.load(manifest["clocks"])
     state.ledger = Ledger.load(manifest["ledger"])
     state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
     state.forgot_incarnations = manifest["forgot_incarnations"]
     state.streams.memory.load_rest(manifest["streams"])
     state.overflowed = manifest.get("overflowed", state.overflowed)
+    state.ignored_backfills = manifest.get("ignored_backfills", 0)
+
+
+def _restore_closed(state: State, body: dict[str, Any]) -> None:
+    state.next_minute, state.retired_minute = body["next_minute"], body["retired_minute"]
+    state.retire_cells()
+    state.closed_at = [(minute, now_ns) for minute, now_ns in body.get("closed_at", ())]
+    if state.heard is not None and state.next_minute is not None:
+        state.heard.floor = state.next_minute - HEARD_MINUTES
 
 
 def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
@@ -203,20 +252,24 @@ def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
         state.duplicates.load(int(rest), bytes(body))
     elif kind == b"streams":
         restore_streams(state.streams.memory, key, body)
+    elif kind == b"heard":
+        assert state.heard is not None
+        state.heard.load(rest.decode(), bytes(body))
 
 
 def _attach_objectives(state: State) -> None:
     """The configured objectives travel with the configuration; a service's head holds only their states."""
     if state.bundle is None:
         return
-    for objective in sorted(state.bundle.objectives, key=lambda o: o.name):
-        if partition_of(objective.service, state.bundle.partitions) == state.partition:
-            state.services[objective.service].objectives.append(objective)
+    for objective in state.own_objectives():
+        state.services[objective.service].objectives.append(objective)
     for service in state.services.values():
         service.exclude(state.bundle.adjustments)
+    if state.heard is not None:
+        state.heard.ask(o for service in state.services.values() for o in service.objectives)
 
 
-def _manifest(state: State, chunks: int) -> bytes:
+def _manifest(state: State, composites: State, chunks: int) -> bytes:
     return _framed(
         orjson.dumps(
             {
@@ -225,12 +278,14 @@ def _manifest(state: State, chunks: int) -> bytes:
                 "config_version": state.config_version,
                 "next_minute": state.next_minute,
                 "retired_minute": state.retired_minute,
+                "composites": {name: getattr(composites, name) for name in _NOTHING_CLOSED},
                 "clocks": state.clocks.dump(),
                 "ledger": state.ledger.dump(),
                 "incarnations": [(name, i.sequence, i.progress_ns) for name, i in state.incarnations.items()],
                 "forgot_incarnations": state.forgot_incarnations,
                 "streams": state.streams.memory.dump(),
                 "overflowed": state.overflowed,
+                "ignored_backfills": state.ignored_backfills,
                 "chunks": chunks,
             }
         )
@@ -279,11 +334,29 @@ def _fingerprints_key(minute: int) -> bytes:
     return f"fingerprints/{minute}".encode()
 
 
+def _changed_heard(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Returns the chunks of what was heard that changed, and the keys of those that hold nothing any more."""
+    if state.heard is None:
+        return {}, set()
+    changed, state.heard.changed = state.heard.changed, set()
+    held = changed & set(state.heard.names())
+    return _heard(state.heard, held), {_heard_key(name) for name in changed - held}
+
+
+def _heard(heard: Heard, names: Iterable[str]) -> dict[bytes, bytes]:
+    return {_heard_key(name): _framed(heard.dump(name)) for name in sorted(names)}
+
+
+def _heard_key(name: str) -> bytes:
+    return b"heard/" + name.encode()
+
+
 def _streams(memory: StreamMemory, services: Mapping[int, str]) -> dict[bytes, bytes]:
     return {key: _framed(body) for key, body in encode_streams(memory, services).items()}
 
 
-def _head_key(service: str) -> bytes:
+def head_key(service: str) -> bytes:
+    """Returns the key of the chunk with everything of a service but its cells, streams and sketches."""
     return b"head/" + service.encode()
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from stream.core.engine.spans import merged, minutes_within
 from stream.core.log import LogRecord
 from stream.core.units import MINUTE_NS, minute_of
 
@@ -65,13 +66,7 @@ class Clocks:
 
     def add_gap(self, first: int, last: int) -> None:
         """Marks the minutes [first, last) as not read whole."""
-        merged: list[tuple[int, int]] = []
-        for start, end in sorted([*self.gaps, (first, last)]):
-            if merged and start <= merged[-1][1]:
-                merged[-1] = (merged[-1][0], max(end, merged[-1][1]))
-            else:
-                merged.append((start, end))
-        self.gaps = merged
+        self.gaps = list(merged([*self.gaps, (first, last)]))
 
     def forget_gaps(self, before_minute: int) -> None:
         """Forgets gaps that ended before a minute."""
@@ -108,7 +103,7 @@ class Clocks:
 
     def gap_minutes(self, first: int, last: int) -> int:
         """Returns how many of the minutes [first, last) were not read whole."""
-        return sum(max(0, min(last, end) - max(first, start)) for start, end in self.gaps)
+        return minutes_within(self.gaps, first, last)
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as plain values; `load` gives back an equal one."""

@@ -8,6 +8,8 @@ from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.engine.alerting import advance_alerts
 from stream.core.engine.budgets import advance_budget, enter_deploys
 from stream.core.engine.certificates import advance_certificates, change_certificate
+from stream.core.engine.composites import book_composites, calls_of, shares_of
+from stream.core.engine.expectations import missing_of_window
 from stream.core.engine.services import Service
 from stream.core.engine.slices import book_slices
 from stream.core.engine.state import State
@@ -40,17 +42,18 @@ def close_minutes(state: State) -> list[Output]:
     frontier_ns = state.clocks.frontier_ns
     if frontier_ns is None:
         return []
-    assert state.bundle is not None
     if state.next_minute is None:
-        _begin(state)
+        begin(state)
+    return close_until(state, (frontier_ns - state.lateness_ns) // MINUTE_NS)
+
+
+def close_until(state: State, until_minute: int) -> list[Output]:
+    """Closes the minutes before one, in order; not all of them at one record where they are many."""
     outputs: list[Output] = []
-    lateness_ns = state.bundle.settings.allowed_lateness_ns
-    _skip_backlog(state, frontier_ns)
+    _skip_backlog(state)
     assert state.next_minute is not None
     before = state.next_minute
-    for minute in range(before, before + _minutes_per_record(state)):
-        if (minute + 1) * MINUTE_NS + lateness_ns > frontier_ns:
-            break
+    for minute in range(before, min(until_minute, before + _minutes_per_record(state))):
         outputs += _close(state, minute)
     if state.next_minute > before:
         outputs += _statuses(state)
@@ -59,22 +62,24 @@ def close_minutes(state: State) -> list[Output]:
 
 def _minutes_per_record(state: State) -> int:
     evaluations = sum(len(service.objectives) + len(service.certificates) for service in state.services.values())
+    evaluations += 0 if state.heard is None else len(state.heard.asking)
     return max(1, EVALUATIONS_PER_RECORD // max(1, evaluations))
 
 
-def _skip_backlog(state: State, frontier_ns: int) -> None:
+def _skip_backlog(state: State) -> None:
     """Marks what lies more than `BACKLOG_MAX_MINUTES` behind the frontier as a gap instead of closing its minutes.
 
     The frontier leaps so far only where a source stamped its messages wrongly or nothing ran for longer.
     """
     assert state.next_minute is not None
-    first = minute_of(frontier_ns) - BACKLOG_MAX_MINUTES
+    assert state.clocks.frontier_ns is not None
+    first = minute_of(state.clocks.frontier_ns) - BACKLOG_MAX_MINUTES
     if first > state.next_minute:
-        state.clocks.add_gap(state.next_minute, first)
+        state.add_gap(state.next_minute, first)
         state.next_minute = first
 
 
-def _begin(state: State) -> None:
+def begin(state: State) -> None:
     """The frontier is known for the first time: histories begin with the first minute that was read whole."""
     assert state.clocks.frontier_ns is not None
     history = state.clocks.history_start_minute(state.topics)
@@ -104,10 +109,10 @@ def expire(state: State) -> list[Output]:
 def _close(state: State, minute: int) -> list[Output]:
     assert state.bundle is not None
     state.next_minute = minute + 1
-    settings = state.bundle.settings
-    closed_ns = (minute + 1) * MINUTE_NS + settings.allowed_lateness_ns
-    catching_up = state.clocks.now_ns - closed_ns > settings.catching_up_after_ns
-    state.index.hand_over_exemplars()
+    closed_ns = (minute + 1) * MINUTE_NS + state.lateness_ns
+    catching_up = state.clocks.now_ns - closed_ns > state.bundle.settings.catching_up_after_ns
+    state.hand_over()
+    book_composites(state, minute)
     book_slices(state, minute)
     objectives = [o for service in state.services.values() for o in service.objectives]
     closing = close_windows(state, minute, catching_up, objectives)
@@ -119,10 +124,9 @@ def _close(state: State, minute: int) -> list[Output]:
         outputs += advance_certificates(state, service, closing, versions)
     outputs += _publish_revisions(state, objectives, catching_up)
     state.retired_minute = state.next_minute
-    for cells in state.cells.values():
-        cells.retire(state.retired_minute)
+    state.retire_cells()
     if state.next_minute % HOUR_MINUTES == 0:
-        state.clocks.forget_gaps(state.next_minute - GAPS_KEPT_MINUTES)
+        state.forget_gaps(state.next_minute - GAPS_KEPT_MINUTES)
     return outputs
 
 
@@ -168,6 +172,8 @@ def _sli_event(
     objective, closing = reader.objective, reader.closing
     window_cell, coverage = reader.budget_window(), reader.coverage()
     start_minute, end_minute = reader.span()
+    missing = missing_of_window(state, reader)
+    left = budget(window_cell, objective.bad_ratio_max, coverage, missing)
     return SliEvent(
         context=state.context(),
         objective=objective,
@@ -176,17 +182,20 @@ def _sli_event(
         start_minute=start_minute,
         end_minute=end_minute,
         minute_sli=sli(reader.minute(), reader.event_unit),
-        window_sli=sli(window_cell, reader.unit, reader.expected()),
+        window_sli=sli(window_cell, reader.unit, missing),
         coverage=float(coverage),
-        budget=budget(window_cell, objective.bad_ratio_max, coverage),
+        budget=left,
         burn_rates=tuple(
             (length, reader.burn_rate(length))
             for length in window_lengths(objective.window_minutes, objective.alerting.rules)
         ),
         quantiles=quantiles,
         catching_up=closing.catching_up,
-        gap=closing.gap,
+        gap=reader.gap,
         exemplars=exemplars,
+        backfilled_minutes=reader.own.backfilled_minutes(start_minute, closing.minute + 1),
+        components=shares_of(state, reader, left.consumed_ratio),
+        calls=calls_of(state, reader),
     )
 
 

@@ -7,10 +7,10 @@ grows with its items, and the sums over them, are vector operations.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 
+from stream.core.cells import excess_weights
 from stream.core.columns import Array
 from stream.core.engine.admission import Admitted
 from stream.core.engine.series_index import NONE, Layer
@@ -27,8 +27,10 @@ def count(
     admitted: Admitted,
     signals: frozenset[SliSignal],
     tally: Callable[[Predicate, Array], Tally],
-) -> None:
+) -> Array:
     """Adds what was admitted to the cells of the objectives that count one of `signals`.
+
+    Returns int64[pairs]: the number of the service of each pair.
 
     Args:
         state: The partition's.
@@ -38,12 +40,14 @@ def count(
         tally: Returns the sums of the items of some pairs (bool[pairs]) that a predicate selects. Called once per
             predicate, whatever the number of services.
     """
-    named = _named(state, admitted)
-    services = _note_minutes(state, record, admitted, named)
-    additions = _Additions(state, named)
+    service = state.index.service_of(admitted.number)
+    services = _note_minutes(state, record, admitted, service)
+    additions = _Additions(state, admitted.number, service)
     for predicate, layers in _layers(state, services, signals).items():
-        objectives = [_objectives(state, record, layer, named) for layer in layers]
+        objectives = [_objectives(state, record, layer, service) for layer in layers]
         wanted = np.logical_or.reduce([objective != NONE for objective in objectives])
+        if predicate.versions:
+            wanted &= state.index.of_versions(admitted.number, predicate.versions)
         if not wanted.any():
             continue
         sums = tally(predicate, wanted)
@@ -52,35 +56,13 @@ def count(
                 state.index.show(objective[admitted.pair[sums.exemplars.row]], sums.exemplars)
             additions.take(objective, sums)
     additions.add()
+    return service
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Named:
-    """The pairs of a record. Shapes: both int64[pairs], their number and that of their service in the index.
-
-    A pair whose items were all refused has `NONE`.
-    """
-
-    number: Array
-    service: Array
-
-
-def _named(state: State, admitted: Admitted) -> _Named:
-    present = np.bincount(admitted.pair, minlength=len(admitted.pairs)) > 0
-    if present.all():
-        number = state.index.find(admitted.pairs, state.services)
-        return _Named(number=number, service=state.index.service_of(number))
-    pairs = [admitted.pairs[at] for at in np.flatnonzero(present).tolist()]
-    found = state.index.find(pairs, state.services)
-    number, service = np.full((2, len(present)), NONE)
-    number[present], service[present] = found, state.index.service_of(found)
-    return _Named(number=number, service=service)
-
-
-def _note_minutes(state: State, record: LogRecord, admitted: Admitted, named: _Named) -> list[int]:
+def _note_minutes(state: State, record: LogRecord, admitted: Admitted, service_of: Array) -> list[int]:
     """Notes the newest minute of each service that has items. Returns the numbers of these services."""
     newest = np.full(len(state.index.services), -1, np.int64)
-    np.maximum.at(newest, named.service[admitted.pair], admitted.minute)
+    np.maximum.at(newest, service_of[admitted.pair], admitted.minute)
     numbers: list[int] = np.flatnonzero(newest >= 0).tolist()
     for number, minute in zip(numbers, newest[numbers].tolist(), strict=True):
         service = state.index.services[number]
@@ -103,10 +85,10 @@ def _layers(state: State, services: list[int], signals: frozenset[SliSignal]) ->
     return layers
 
 
-def _objectives(state: State, record: LogRecord, layer: Layer, named: _Named) -> Array:
+def _objectives(state: State, record: LogRecord, layer: Layer, service: Array) -> Array:
     """Returns int64[pairs]: the number of the objective of a layer that each pair counts for, or `NONE`."""
-    objectives = state.index.objectives(layer, named.service)
-    objectives[named.service == NONE] = NONE
+    objectives = state.index.objectives(layer, service)
+    objectives[service == NONE] = NONE
     if record.config_version < state.index.since:
         since = [-1 if at == NONE else state.index.targets[at].state.since for at in objectives.tolist()]
         objectives[np.array(since) > record.config_version] = NONE
@@ -116,9 +98,10 @@ def _objectives(state: State, record: LogRecord, layer: Layer, named: _Named) ->
 class _Additions:
     """What a record adds to the cells of all its services, so that each ring is written once per record."""
 
-    def __init__(self, state: State, named: _Named) -> None:
+    def __init__(self, state: State, number: Array, service: Array) -> None:
         self._state = state
-        self._named = named
+        self._number = number  # by pair
+        self._service = service  # by pair
         self._rows: dict[str, list[Array]] = {SERIES: [], VERSIONS: []}
         self._minutes: list[Array] = []
         self._values: list[Array] = []
@@ -132,12 +115,12 @@ class _Additions:
             pair, minute, values, objective = pair[wanted], minute[wanted], values[:, wanted], objective[wanted]
         if not len(pair):
             return
-        of_version, of_all = self._state.index.rows(self._named.number[pair], objective)
+        of_version, of_all = self._state.index.rows(self._number[pair], objective)
         self._rows[VERSIONS].append(of_version)
         self._rows[SERIES].append(of_all)
         self._minutes.append(minute)
         self._values.append(values)
-        self._hours.append(self._named.service[pair] << 32 | minute // HOUR_MINUTES)
+        self._hours.append(self._service[pair] << 32 | minute // HOUR_MINUTES)
         self._note_revisions(objective, minute)
 
     def _note_revisions(self, objectives: Array, minute: Array) -> None:
@@ -155,8 +138,8 @@ class _Additions:
         """Adds everything to the cells, of each version and of all together, and marks the hours that changed."""
         if not self._minutes:
             return
-        minutes, values = np.concatenate(self._minutes), np.concatenate(self._values, axis=1)
+        minutes, excess = np.concatenate(self._minutes), excess_weights(np.concatenate(self._values, axis=1))
         for store, rows in self._rows.items():
-            self._state.cells[store].add(np.concatenate(rows), minutes, values)
+            self._state.cells[store].add_excess(np.concatenate(rows), minutes, excess)
         for code in np.unique(np.concatenate(self._hours)).tolist():
             self._state.changes.hours.add((self._state.index.services[code >> 32].key, code & 0xFFFFFFFF))

@@ -1,26 +1,30 @@
 """The fold: one record after the other, in the order of the log.
 
-Within a record: configuration, rows, points, receipts, progress, then each minute that closed, in order, then expiry.
+Within a record: configuration, rows, points, indicators, receipts, progress, then each minute that closed, in order,
+those of composites after the others, then expiry.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from stream.core.engine import chunks
 from stream.core.engine.admission import repetitions_in
 from stream.core.engine.apply_config import apply_config
 from stream.core.engine.apply_points import apply_points
 from stream.core.engine.apply_rows import apply_rows
+from stream.core.engine.backfill import book_backfill
 from stream.core.engine.chunks import Checkpoint
 from stream.core.engine.close import close_minutes, expire
 from stream.core.engine.ledger import Ledger
+from stream.core.engine.second_stage import apply_indicators, close_composites
 from stream.core.engine.services import Service
 from stream.core.engine.state import Incarnation, State
 from stream.core.errors import IncompatibleError
 from stream.core.events import DeadLetter, Output, SliEvent
 from stream.core.log import LogRecord, decode_record
-from stream.core.slo.spec import Bundle
+from stream.core.slo.spec import Bundle, Objective
 from stream.core.units import MINUTE_NS
 
 INCARNATIONS_MAX = 1024
@@ -32,6 +36,7 @@ class Engine:
 
     def __init__(self, partition: int) -> None:
         self.state = State(partition)
+        self.composites = State(partition, self.state)
 
     @classmethod
     def restore(cls, partition: int, stored: Mapping[bytes, bytes]) -> Engine:
@@ -41,7 +46,7 @@ class Engine:
             IncompatibleError: When the state is of another format, of another partition, or not whole.
         """
         engine = cls(partition)
-        engine.state = chunks.restore(partition, stored)
+        engine.state, engine.composites = chunks.restore(partition, stored)
         return engine
 
     @property
@@ -81,20 +86,26 @@ class Engine:
     @property
     def latest(self) -> Mapping[str, SliEvent]:
         """The newest SLI event of each objective since this process has the partition, by objective digest."""
-        return self.state.latest
+        return self.state.latest | self.composites.latest if self.composites.latest else self.state.latest
 
     @property
     def services(self) -> Mapping[str, Service]:
-        """The services of this partition by key."""
-        return self.state.services
+        """The services of this partition by key, with the composites that they have."""
+        services = self.state.services
+        both = {key: _joined(services.get(key), second) for key, second in self.composites.services.items()}
+        return services | both if both else services
+
+    def stage_of(self, objective: Objective) -> State:
+        """Returns the state that an objective is in: that of what is counted, or that of composites."""
+        return self.state if objective.composite is None else self.composites
 
     def checkpoint(self) -> Checkpoint:
         """Returns what changed since the last checkpoint and marks it as saved."""
-        return chunks.checkpoint(self.state)
+        return chunks.checkpoint(self.state, self.composites)
 
     def snapshot(self) -> dict[bytes, bytes]:
         """Returns the whole state in canonical bytes; right after a checkpoint only."""
-        return chunks.snapshot(self.state)
+        return chunks.snapshot(self.state, self.composites)
 
     def apply(self, offset: int, time_ns: int, value: bytes) -> list[Output]:
         """Applies the next record of the log and returns what it puts out.
@@ -116,7 +127,8 @@ class Engine:
         acknowledged_ns = self._in_sequence(record)
         outputs: list[Output] = []
         if record.config is not None:
-            outputs += apply_config(state, record.config_version, record.config)
+            outputs += apply_config(state, self.composites, record.config_version, record.config)
+        self.composites.follow(state)
         self._check_pipeline(record)
         repetitions = repetitions_in(state, record)
         if record.rows is not None:
@@ -124,6 +136,10 @@ class Engine:
         if record.points is not None:
             outputs += apply_points(state, record, record.points, repetitions)
         repetitions.forget_uncounted(state)
+        if record.indicators is not None:
+            outputs += apply_indicators(self.composites, state, record, record.indicators)
+        if record.backfill is not None:
+            book_backfill(state, record.backfill)
         if record.receipts is not None:
             outputs += _apply_receipts(state, record)
         if record.progress is not None:
@@ -136,6 +152,7 @@ class Engine:
             outputs += close_minutes(state)
             if state.next_minute is not None and state.next_minute != before:
                 state.streams.memory.retire(state.next_minute * MINUTE_NS)
+            outputs += close_composites(state, self.composites)
         outputs += expire(state)
         return outputs
 
@@ -174,6 +191,14 @@ class Engine:
             )
 
 
+def _joined(first: Service | None, second: Service) -> Service:
+    """Returns a service with the objectives of both stages."""
+    if first is None:
+        return second
+    objectives = sorted([*first.objectives, *second.objectives], key=lambda o: o.name)
+    return replace(first, objectives=objectives, states=first.states | second.states)
+
+
 def _cover(state: State, record: LogRecord) -> None:
     """Everything of the record is applied: its offsets count as covered."""
     for source in record.sources:
@@ -190,7 +215,13 @@ def _apply_losses(state: State, record: LogRecord) -> None:
         if lost.next_offset > first:
             account.lost_offsets += lost.next_offset - first
             account.lost_until = lost.next_offset
-            state.clocks.lose((source.topic, source.partition))
+            if not _is_indicators(state, source.topic):  # what is lacking of these shows itself
+                state.clocks.lose((source.topic, source.partition))
+
+
+def _is_indicators(state: State, topic: str) -> bool:
+    assert state.bundle is not None
+    return any(source.topic == topic and not source.is_telemetry for source in state.bundle.sources)
 
 
 def _apply_receipts(state: State, record: LogRecord) -> list[Output]:

@@ -6,6 +6,7 @@ import numpy as np
 
 from stream.core.cells import COLUMNS, MINUTE_RING, Column
 from stream.core.columns import Array
+from stream.core.engine.spans import minutes_within
 from stream.core.engine.state import SERIES, State
 from stream.core.engine.windows import Reader
 from stream.core.slo.sli import SQUARE_ONE
@@ -45,7 +46,7 @@ def _hours(state: State, reader: Reader, row: int) -> tuple[int, Array]:
     While the minute ring holds the whole history the last of them ends now; later, with the last full hour. The ring's
     floor counts, not its base, which a restart may move.
     """
-    began, end = reader.own.start_minute, reader.closing.minute + 1
+    began, end = reader.own.begins_at, reader.closing.minute + 1
     assert began is not None
     minutes, _, hours = state.cells[SERIES].rings
     if end - began <= MINUTE_RING.retention_minutes:
@@ -60,7 +61,7 @@ def _is_whole(state: State, reader: Reader, first: int) -> bool:
     """Returns whether every minute of an hour was read whole, and none of them is left out of the budget."""
     last = first + HOUR_MINUTES
     excluded = any(start < last and first < end for start, end in reader.own.excluded)
-    return not excluded and state.clocks.gap_minutes(first, last) == 0
+    return not excluded and minutes_within(state.gaps_of(reader.own), first, last) == 0
 
 
 def _counts_per_event(reader: Reader) -> float:

@@ -43,7 +43,7 @@ class Room:
             return False
         key = self._services.pop(0)
         del self._state.services[key]
-        self._state.index.clear()
+        self._state.renumber()
         self._state.changes.retire_service(key)
         return True
 
@@ -98,7 +98,7 @@ class Room:
         state.changes.spans.update(span_keys_of(state, service.key))
         series = [(service.key, digest, version) for digest in sorted(service.states)]
         state.cells[VERSIONS].drop([key for key in series if key in state.cells[VERSIONS]])
-        state.index.clear()
+        state.renumber()
         service.versions.discard(version)
         service.first_seen.pop(version, None)
         state.changes.heads.add(service.key)

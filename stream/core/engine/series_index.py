@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -20,6 +21,7 @@ from stream.core.exemplars import Candidates, Found
 NONE, NEW = -1, -2
 """Instead of an objective: the service has none there; instead of a row: the series is not in the cells yet."""
 
+_VERSION_BITS = 32
 _CANDIDATES_MAX = 1 << 14
 """So many exemplars of records wait before they are handed to their objectives, which takes long for each."""
 
@@ -99,7 +101,8 @@ class SeriesIndex:
         self.since = -1
         """Records of this configuration or a later one count for all objectives."""
         self._keys: list[tuple[str, str]] = []
-        self._numbers: dict[tuple[str, str], int] = {}
+        self._numbers: dict[int, int] = {}  # of pairs, by `_codes`
+        self._version_numbers: dict[str, int] = {}
         self._service_numbers: dict[str, int] = {}
         self._service = Numbers()  # by pair
         self._first = Numbers()  # by pair: where the rows of its objectives begin in `_version_rows`
@@ -114,17 +117,33 @@ class SeriesIndex:
         self.hand_over_exemplars()
         self._forget()
 
-    def find(self, pairs: Iterable[tuple[str, str]], services: Mapping[str, Service]) -> Array:
-        """Returns int64[n]: the number of each pair, all of which are of kept services."""
+    def find(self, services: Sequence[str], versions: Sequence[str], service: Array, version: Array) -> Array:
+        """Returns int64[n]: the number of each pair, `NONE` where it was not named since everything was found anew.
+
+        Args:
+            services: Keys of services.
+            versions: Names of versions.
+            service: int64[n], an index into `services`.
+            version: int64[n], an index into `versions`.
+        """
+        of_services = np.array([self._service_numbers.get(key, NONE) for key in services], np.int64)
+        of_versions = np.array([self._version_numbers.get(name, NONE) for name in versions], np.int64)
         known = self._numbers.get
-        found = [known(pair) for pair in pairs]
-        if None in found:
-            found = [self._number(pair, services) if at is None else at for pair, at in zip(pairs, found, strict=True)]
-        return np.array(found, np.int64)
+        return np.array(
+            [known(code, NONE) for code in _codes(of_services[service], of_versions[version]).tolist()], np.int64
+        )
+
+    def numbers(self, pairs: Iterable[tuple[str, str] | None], services: Mapping[str, Service]) -> Array:
+        """Returns int64[n]: the number of each pair, all of which are of kept services; `NONE` for None."""
+        return np.array([NONE if pair is None else self._number(pair, services) for pair in pairs], np.int64)
+
+    def of_versions(self, pairs: Array, versions: Sequence[str]) -> Array:
+        """Returns bool[n]: whether each pair is of one of these versions."""
+        return np.array([number != NONE and self._keys[number][1] in versions for number in pairs.tolist()], bool)
 
     def service_of(self, pairs: Array) -> Array:
-        """Returns int64[n]: the number of the service of each pair."""
-        return self._service.values[pairs]
+        """Returns int64[n]: the number of the service of each pair, `NONE` for `NONE`."""
+        return np.where(pairs == NONE, NONE, self._service.values[pairs])
 
     def layers_of(self, services: Iterable[int]) -> list[Layer]:
         """Returns the layers in which any of the services has an objective."""
@@ -168,14 +187,15 @@ class SeriesIndex:
             self._candidates.hand_over([target.state.exemplars for target in self.targets])
 
     def _number(self, pair: tuple[str, str], services: Mapping[str, Service]) -> int:
-        number = self._numbers.get(pair)
-        if number is not None:
-            return number
         key, version = pair
         of_service = self._service_numbers.get(key)
         if of_service is None:
             of_service = self._add_service(services[key])
-        number = self._numbers[pair] = len(self._keys)
+        code = _codes(of_service, self._version_numbers.setdefault(version, len(self._version_numbers)))
+        number = self._numbers.get(code)
+        if number is not None:
+            return number
+        number = self._numbers[code] = len(self._keys)
         self._keys.append(pair)
         self._service.extend([of_service])
         self._first.extend([len(self._version_rows)])
@@ -202,3 +222,8 @@ class SeriesIndex:
             self.since = max(self.since, state.since)
         self._layers_of.append(tuple(layers))
         return number
+
+
+def _codes(service: Any, version: Any) -> Any:
+    """Returns one number for that of a service and that of a version, below 0 where one of them is `NONE`."""
+    return service << _VERSION_BITS | version

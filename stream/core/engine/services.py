@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
 from stream.core.certificate.issuance import Certificate
+from stream.core.engine.spans import Spans, merged, minutes_within
 from stream.core.engine.tally import Predicate
 from stream.core.exemplars import OpenExemplars
 from stream.core.sketch import Sketches
 from stream.core.slo.alerts import Alert
-from stream.core.slo.budget_ledger import BudgetLedger
+from stream.core.slo.budget_ledger import BudgetLedger, Entry
 from stream.core.slo.declared import Adjustment
 from stream.core.slo.spec import Objective
 
@@ -34,7 +35,10 @@ class ObjectiveState:
         settled_until: The first minute that is not settled.
         adjustments: The budget adjustments for it; they travel with the configuration.
         excluded: Minutes [start, end) that they leave out, merged.
-        entered: Which of them are in the ledger: name, first minute, end.
+        entered: Which of them are in the ledger, or were when they were removed: name, first minute, end.
+        backfilled: Minutes [first, end) before `start_minute` that were counted later (`engine.backfill`).
+        unentered: Ledger entries of backfills that wait for the next minute to close.
+        gaps: Of a composite: closed minutes of which not every component was heard of whole.
     """
 
     since: int
@@ -49,25 +53,43 @@ class ObjectiveState:
     settled_period: int | None = None
     settled_until: int | None = None
     adjustments: tuple[Adjustment, ...] = ()
-    excluded: tuple[tuple[int, int], ...] = ()
+    excluded: Spans = ()
     entered: set[tuple[str, int, int]] = field(default_factory=set)
+    backfilled: tuple[int, int] | None = None
+    unentered: list[Entry] = field(default_factory=list)
+    gaps: Spans = ()
+
+    @property
+    def is_broken(self) -> bool:
+        """Whether rows that were not counted came behind a backfill: it no longer reaches to `start_minute`."""
+        return self.backfilled is not None and self.backfilled[1] != self.start_minute
+
+    @property
+    def begins_at(self) -> int | None:
+        """The first minute of the history that counts against the budget; None until the frontier is known."""
+        return self.start_minute if self.backfilled is None or self.is_broken else self.backfilled[0]
 
     def covered_minutes(self, end_minute: int, length_minutes: int) -> tuple[int, int]:
         """Returns the minutes [first, last) of a window that lie in this objective's history."""
-        if self.start_minute is None:
+        if self.begins_at is None:
             return end_minute, end_minute
-        return min(end_minute, max(self.start_minute, end_minute - length_minutes)), end_minute
+        return min(end_minute, max(self.begins_at, end_minute - length_minutes)), end_minute
+
+    def backfilled_minutes(self, first: int, last: int) -> int:
+        """Returns how many of the minutes [first, last) are history only by a backfill."""
+        if self.backfilled is None or self.is_broken:
+            return 0
+        return max(0, min(last, self.backfilled[1]) - max(first, self.backfilled[0]))
 
     def excluded_minutes(self, first: int, last: int) -> int:
         """Returns how many of the minutes [first, last) budget adjustments leave out."""
-        return sum(max(0, min(last, end) - max(first, start)) for start, end in self.excluded)
+        return minutes_within(self.excluded, first, last)
 
     def exclude(self, adjustments: Iterable[Adjustment], slice_minutes: int) -> None:
         """Takes in the budget adjustments for it. A slice of which some minute is left out is left out."""
         self.adjustments = tuple(adjustments)
         spans = [(a.start_minute, a.end_minute) for a in self.adjustments]
-        self.excluded = _merged(sorted(whole_slices(*span, slice_minutes) for span in spans))
-        self.entered &= {(a.name, a.start_minute, a.end_minute) for a in self.adjustments}
+        self.excluded = merged(whole_slices(*span, slice_minutes) for span in spans)
 
     def dump(self) -> dict[str, Any]:
         """Returns the state as plain values; `load` gives back an equal one."""
@@ -82,12 +104,20 @@ class ObjectiveState:
             "ledger": self.ledger.dump(),
             "settled": [self.settled_period, self.settled_until, self.settled],
             "entered": sorted(self.entered),
+            **self._dump_backfill(),
+            **({"gaps": self.gaps} if self.gaps else {}),
         }
+
+    def _dump_backfill(self) -> dict[str, Any]:
+        if self.backfilled is None:
+            return {}
+        return {"backfilled": self.backfilled, "unentered": [entry.dump() for entry in self.unentered]}
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> ObjectiveState:
         """Returns the state that `dump` wrote, or a version that knew neither exemplars nor budget ledgers."""
         settled_period, settled_until, settled = body.get("settled", (None, None, []))
+        backfilled = body.get("backfilled")
         return cls(
             since=body["since"],
             start_minute=body["start_minute"],
@@ -101,6 +131,9 @@ class ObjectiveState:
             settled_period=settled_period,
             settled_until=settled_until,
             entered={(name, start, end) for name, start, end in body.get("entered", ())},
+            backfilled=None if backfilled is None else (backfilled[0], backfilled[1]),
+            unentered=[Entry.load(entry) for entry in body.get("unentered", ())],
+            gaps=tuple((start, end) for start, end in body.get("gaps", ())),
         )
 
 
@@ -193,14 +226,3 @@ class Service:
 def whole_slices(start: int, end: int, minutes: int) -> tuple[int, int]:
     """Returns the minutes [first, last) of the slices that minutes [start, end) lie in."""
     return start // minutes * minutes, -(-end // minutes) * minutes
-
-
-def _merged(spans: Sequence[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
-    """Returns sorted half-open spans with those joined that touch or overlap."""
-    joined: list[tuple[int, int]] = []
-    for start, end in spans:
-        if joined and start <= joined[-1][1]:
-            joined[-1] = joined[-1][0], max(end, joined[-1][1])
-        else:
-            joined.append((start, end))
-    return tuple(joined)

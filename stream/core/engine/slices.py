@@ -6,6 +6,7 @@ import numpy as np
 
 from stream.core.cells import COLUMNS
 from stream.core.engine.services import Service
+from stream.core.engine.spans import minutes_within
 from stream.core.engine.state import SERIES, State
 from stream.core.engine.windows import SLICES, plausible, row_of
 from stream.core.slo.slices import judge_slice
@@ -37,9 +38,8 @@ def _slice_cell(state: State, service: Service, objective: Objective, minute: in
     slices, end = objective.slices, minute + 1
     if slices is None or end % slices.minutes:
         return None
-    start_minute = service.states[objective.digest].start_minute
-    first = end - slices.minutes
-    if start_minute is None or first < start_minute or state.clocks.gap_minutes(first, end):
+    own, first = service.states[objective.digest], end - slices.minutes
+    if own.start_minute is None or first < own.start_minute or minutes_within(state.gaps_of(own), first, end):
         return None
     row = row_of(state, service.key, objective, "")
     events = [0] * COLUMNS if row is None else state.cells[SERIES].window(end, slices.minutes)[:, row].tolist()

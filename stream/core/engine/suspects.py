@@ -1,4 +1,7 @@
-"""Which version an alert began with: the one with the most failures, where versions differ at all."""
+"""Which version an alert began with: the one with the most failures, where versions differ at all.
+
+Of a composite it is the component.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,11 @@ from stream.core.slo.explanation import Suspect
 
 
 def suspect_of(state: State, service: Service, reader: Reader, length_minutes: int) -> Suspect | None:
-    """Returns the version that more than half of a window's bad events are of; None where there is none."""
+    """Returns the version or component that more than half of a window's bad events are of; None where none is."""
     cells, end = state.cells[VERSIONS], reader.closing.minute + 1
-    digest = reader.objective.digest
-    rows = {v: row for v in sorted(service.versions) if (row := cells.index.get((service.key, digest, v))) is not None}
+    digest, composite = reader.objective.digest, reader.objective.composite
+    names = service.versions if composite is None else {component.name for component in composite.components}
+    rows = {v: row for v in sorted(names) if (row := cells.index.get((service.key, digest, v))) is not None}
     if not rows:
         return None
     bad = cells.window(end, length_minutes)[Column.WEIGHT_BAD]
@@ -26,4 +30,5 @@ def suspect_of(state: State, service: Service, reader: Reader, length_minutes: i
         version=version,
         bad_share=of_version[version] / total,
         first_seen_minute=dict(service.deploys()).get(version),
+        is_component=composite is not None,
     )

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from stream.core.cells import COLUMNS, Column, squared_weight
+from stream.core.cells import COLUMNS, Column, excess_of_rows, whole_weights
 from stream.core.columns import Array, Kind, RowFlag, Rows, Signal
 from stream.core.exemplars import Found, exemplars_of
+from stream.core.grouping import numbered
 from stream.core.slo.selection import having, having_any, within_threshold
 from stream.core.slo.spec import Objective, RawRatio, SliSignal, Threshold, Wanted
 
-DENSE_CELLS_PER_ROW = 4
-"""Where pairs and minutes make at most this many cells per row, all of them are summed instead of sorting the rows."""
+_GOOD, _BAD, _EXCLUDED = range(3)
+_JUDGEMENTS = 3
+"""What an objective says of a row that it selects."""
+
+_WEIGHTS = Column.WEIGHT, Column.WEIGHT_SQUARE
+_BAD_WEIGHTS = Column.WEIGHT_BAD, Column.WEIGHT_SQUARE_BAD
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,12 +47,6 @@ class Predicate:
         """Returns the predicate of an objective."""
         return cls(**{f.name: getattr(objective, f.name) for f in fields(cls)})
 
-    def of_versions(self, pairs: Sequence[tuple[str, str]]) -> Array:
-        """Returns bool[pairs]: whether the version of a pair (service, version) is one that counts."""
-        if not self.versions:
-            return np.ones(len(pairs), bool)
-        return np.array([version in self.versions for _, version in pairs], bool)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
@@ -65,9 +63,32 @@ class Tally:
     exemplars: Found | None = None
 
 
-def tally(
-    rows: Rows, pair: Array, minute: Array, wanted: Array, predicate: Predicate, traced: Array | None = None
-) -> Tally:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """The pairs and minutes that items belong to: each pair and minute that occurs together is a place.
+
+    Shapes: `of` int64[n], the place of each item; `pair` int64[places], `minute` int64[places], ordered by both.
+    """
+
+    of: Array
+    pair: Array
+    minute: Array
+
+    @classmethod
+    def at(cls, pair: Array, minute: Array) -> Places:
+        """Returns the places of items, of which int64[n] are the pairs and the minutes."""
+        if not len(minute):
+            return cls(of=minute, pair=pair, minute=minute)
+        first = int(minute.min())
+        span = int(minute.max()) - first + 1
+        of, codes = numbered(pair * span + (minute - first), (int(pair.max()) + 1) * span)
+        return cls(of=of, pair=codes // span, minute=codes % span + first)
+
+    def __len__(self) -> int:
+        return len(self.pair)
+
+
+def tally(rows: Rows, places: Places, wanted: Array, predicate: Predicate, traced: Array | None = None) -> Tally:
     """Returns what the rows of the wanted pairs add to the cells of objectives with this predicate.
 
     A row whose end lies before its start has no duration: it is left out where good is a duration. What the predicate
@@ -75,27 +96,28 @@ def tally(
 
     Args:
         rows: Rows of any services.
-        pair: int64[n], the pair of each row.
-        minute: int64[n], the minute of each row.
+        places: Of the rows.
         wanted: bool[pairs].
         predicate: What to select and to call good; of spans or logs.
         traced: bool[n], the rows that may be exemplars; None: no row may.
     """
-    chosen = np.flatnonzero(_selected(rows, predicate) & wanted[pair])
+    selected = _selected(rows, predicate)
+    here = wanted[places.pair]
+    if not here.all():
+        selected &= here[places.of]
+    chosen = np.flatnonzero(selected)
     bad = _bad(rows, chosen, predicate)
-    values = _values(rows, chosen, bad, predicate.sampling_none)
-    excluded = np.zeros(len(chosen), bool)
+    judged = bad.astype(np.int64)
     if predicate.without and len(chosen):
-        excluded = having_any(rows.attribute_sets, predicate.without)[rows.attributes[chosen]]
-        values = without(values, excluded)
-    sums = grouped(pair[chosen], minute[chosen], values)
+        judged[having_any(rows.attribute_sets, predicate.without)[rows.attributes[chosen]]] = _EXCLUDED
+    sums = _summed(rows, chosen, judged, places, predicate.sampling_none)
     if traced is None:
         return sums
-    shown = np.flatnonzero(traced[chosen] & ~excluded)
+    shown = np.flatnonzero(traced[chosen] & (judged != _EXCLUDED))
     if not len(shown):
         return sums
     index = chosen[shown]
-    return replace(sums, exemplars=exemplars_of(rows, index, minute[index], bad[shown]))
+    return replace(sums, exemplars=exemplars_of(rows, index, places.minute[places.of[index]], bad[shown]))
 
 
 def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:
@@ -138,19 +160,24 @@ def _bad(rows: Rows, chosen: Array, predicate: Predicate) -> Array:
     return np.asarray(bad)
 
 
-def _values(rows: Rows, chosen: Array, bad: Array, sampling_none: bool) -> Array:
-    count, weight = rows.count[chosen], rows.weight[chosen]
-    square = squared_weight(weight, count)
-    values = np.zeros((COLUMNS, len(chosen)), np.int64)
-    values[Column.N] = count
-    values[Column.N_BAD] = count * bad
-    values[Column.WEIGHT] = weight
-    values[Column.WEIGHT_BAD] = weight * bad
-    values[Column.WEIGHT_SQUARE] = square
-    values[Column.WEIGHT_SQUARE_BAD] = square * bad
-    if not sampling_none:
-        values[Column.N_UNKNOWN] = count * ((rows.flags[chosen] & RowFlag.SAMPLING_UNKNOWN) != 0)
-    return values
+def _summed(rows: Rows, chosen: Array, judged: Array, places: Places, sampling_none: bool) -> Tally:
+    """Returns the sums of the chosen rows at each place where there are any."""
+    code = judged * len(places) + places.of[chosen]
+    count = rows.count[chosen]
+    n = _sums(count, code, _JUDGEMENTS * len(places)).reshape(_JUDGEMENTS, -1)
+    excess = np.zeros((COLUMNS, len(places)), np.int64)
+    excess[Column.N], excess[Column.N_BAD], excess[Column.N_EXCLUDED] = n[_GOOD] + n[_BAD], n[_BAD], n[_EXCLUDED]
+    sampled = excess_of_rows(rows.weight[chosen], count)
+    if sampled is not None:
+        for column, bad_column, values in zip(_WEIGHTS, _BAD_WEIGHTS, sampled, strict=True):
+            sums = _sums(values, code, n.size).reshape(n.shape)
+            excess[column], excess[bad_column] = sums[_GOOD] + sums[_BAD], sums[_BAD]
+    unknown = (rows.flags[chosen] & RowFlag.SAMPLING_UNKNOWN) != 0
+    if not sampling_none and unknown.any():
+        sums = _sums(count * unknown, code, n.size).reshape(n.shape)
+        excess[Column.N_UNKNOWN] = sums[_GOOD] + sums[_BAD]
+    taken = np.flatnonzero(n.any(axis=0))
+    return Tally(pair=places.pair[taken], minute=places.minute[taken], values=whole_weights(excess[:, taken]))
 
 
 def without(values: Array, excluded: Array) -> Array:
@@ -163,24 +190,15 @@ def without(values: Array, excluded: Array) -> Array:
 
 def grouped(pair: Array, minute: Array, values: Array) -> Tally:
     """Returns the sums of `values` int64[COLUMNS, n] per pair and minute."""
-    if not len(minute):
-        return Tally(pair=pair, minute=minute, values=values)
-    first = int(minute.min())
-    span = int(minute.max()) - first + 1
-    code = pair * span + (minute - first)
-    size = (int(pair.max()) + 1) * span
-    if size <= DENSE_CELLS_PER_ROW * len(code):
-        cells = np.flatnonzero(np.bincount(code, minlength=size))
-        sums = _sums(values, code, size)[:, cells]
-    else:
-        cells, place = np.unique(code, return_inverse=True)
-        sums = _sums(values, place, len(cells))
-    return Tally(pair=cells // span, minute=cells % span + first, values=sums)
+    places = Places.at(pair, minute)
+    sums = np.zeros((COLUMNS, len(places)), np.int64)
+    for column in np.flatnonzero(values.any(axis=1)):
+        sums[column] = _sums(values[column], places.of, len(places))
+    return Tally(pair=places.pair, minute=places.minute, values=sums)
 
 
 def _sums(values: Array, place: Array, size: int) -> Array:
-    """Returns int64[COLUMNS, size]: the sums of the values at each place."""
-    sums = np.zeros((COLUMNS, size), np.int64)
-    for column in np.flatnonzero(values.any(axis=1)):
-        np.add.at(sums[column], place, values[column])
+    """Returns int64[size]: the sums of the values int64[n] at each place."""
+    sums = np.zeros(size, np.int64)
+    np.add.at(sums, place, values)
     return sums

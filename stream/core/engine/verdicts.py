@@ -119,10 +119,13 @@ class Verdicts:
         ]
 
     def _close(self, mask: Array) -> list[tuple[SourceLedger, int]]:
-        closed = np.flatnonzero(self.open & mask)
+        mask = self.open & mask
+        if not mask.any():
+            return []
+        closed = np.flatnonzero(mask)
         self.open = self.open & ~mask
         sums = np.zeros(len(self._accounts), np.int64)
-        np.add.at(sums, self._items.source[closed], self._items.count[closed])
+        np.add.at(sums, self._items.source[closed].astype(np.int64), self._items.count[closed])
         self._entered += int(sums.sum())
         return [(self._accounts[i], int(sums[i])) for i in np.flatnonzero(sums)]
 

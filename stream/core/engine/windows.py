@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 
-from stream.core.cells import Cells, Column
+from stream.core.cells import Cells, Column, Ring
 from stream.core.columns import Array
 from stream.core.engine.services import Service, whole_slices
+from stream.core.engine.spans import minutes_within
 from stream.core.engine.state import SERIES, VERSIONS, SeriesKey, State
 from stream.core.slo.budget_ledger import QUIET_MINUTES
 from stream.core.slo.burn_rate import window_lengths
 from stream.core.slo.calendar import Calendar, Period
-from stream.core.slo.declared import Adjustment
+from stream.core.slo.cohort_gap import CohortGap, cohort_gap
 from stream.core.slo.sli import SLICE_ONE
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, WEIGHT_ONE
@@ -86,24 +87,35 @@ class Reader:
 
     def __init__(self, state: State, service: Service, objective: Objective, closing: Closing) -> None:
         self._state = state
+        self.service = service
         self.objective = objective
         self.own = service.states[objective.digest]
         self.closing = closing
         self.events_row = row_of(state, service.key, objective, "")
         self.row = self.events_row if objective.slices is None else row_of(state, service.key, objective, SLICES)
-        self.unit = WEIGHT_ONE if objective.slices is None and objective.raw is None else SLICE_ONE
+        self.unit = event_unit(objective) if objective.slices is None else SLICE_ONE
         self._allowed = float(objective.bad_ratio_max)
 
     @property
     def event_unit(self) -> int:
-        """The weight of one event: that of a point that is a ratio itself is finer."""
-        return WEIGHT_ONE if self.objective.raw is None else SLICE_ONE
+        """The weight of one event."""
+        return event_unit(self.objective)
 
     @property
     def window_minutes(self) -> int:
         """Length of the objective's own window; of a calendar period, the minutes that really pass in it."""
         start, complete = self.span()
         return complete - start
+
+    @property
+    def gap(self) -> bool:
+        """Whether the minute was not read whole."""
+        return self.gap_minutes(1) > 0
+
+    def gap_minutes(self, length_minutes: int) -> int:
+        """Returns how many minutes of the history within the window of this length were not read whole."""
+        first, last = self.own.covered_minutes(self.closing.minute + 1, length_minutes)
+        return minutes_within(self._state.gaps_of(self.own), first, last)
 
     def minute(self) -> list[int]:
         """Returns the events of the minute."""
@@ -121,6 +133,14 @@ class Reader:
         if cell[Column.WEIGHT] == 0:
             return None
         return cell[Column.WEIGHT_BAD] / cell[Column.WEIGHT] / self._allowed
+
+    def cohort_gap(self, length_minutes: int) -> CohortGap | None:
+        """Returns how much worse a cohort's window is than everyone's; None without data, and where it is no cohort."""
+        every = next((o for o in self.service.objectives if o.name == self.objective.cohort_of), None)
+        if every is None:
+            return None
+        of_all = Reader(self._state, self.service, every, self.closing)
+        return cohort_gap(self.window(length_minutes), of_all.window(length_minutes), self.unit)
 
     def budget_window(self) -> list[int]:
         """Returns what counts against the budget in the objective's own window, so far."""
@@ -157,11 +177,6 @@ class Reader:
             return end, end + 1
         return end - self.objective.window_minutes, end
 
-    def expected(self) -> int:
-        """Returns how many events there must be in the objective's window, so far, by its floor."""
-        floor = self.objective.floor_per_hour
-        return 0 if floor is None else floor * self._observed(self.span()[0]) // HOUR_MINUTES
-
     def coverage(self) -> Fraction:
         """Returns the share of the objective's window that lies in closed minutes without a gap.
 
@@ -190,17 +205,17 @@ class Reader:
         return Fraction(self._observed(start_minute), counting) if counting else Fraction(0)
 
     def _observed(self, start_minute: int) -> int:
-        end, gap_minutes = self.closing.minute + 1, self._state.clocks.gap_minutes
-        first, last = self.own.covered_minutes(end, end - start_minute)
-        observed = last - first - gap_minutes(first, last)
-        for start, stop in self.own.excluded:
-            low, high = max(start, first), min(stop, last)
-            observed -= max(0, high - low - gap_minutes(low, high))
-        return observed
+        end = self.closing.minute + 1
+        return sum(last - first for first, last in self.observed_stretches(start_minute, end))
 
-    def left_out(self, adjustment: Adjustment) -> tuple[int, int]:
-        """Returns the minutes [first, last) that a budget adjustment leaves out: whole slices."""
-        return whole_slices(adjustment.start_minute, adjustment.end_minute, self.objective.slice_minutes)
+    def observed_stretches(self, first: int, last: int) -> list[tuple[int, int]]:
+        """Returns the stretches of the minutes [first, last) that count and were read whole."""
+        first, last = self.own.covered_minutes(last, last - first)
+        return stretches_without(first, last, [*self.own.excluded, *self._state.gaps_of(self.own)])
+
+    def left_out(self, start: int, end: int) -> tuple[int, int]:
+        """Returns the minutes [first, last) that an adjustment of the minutes [start, end) leaves out: whole slices."""
+        return whole_slices(start, end, self.objective.slice_minutes)
 
     def between(self, first: int, last: int) -> list[int]:
         """Returns what was counted in the minutes [first, last), left out or not."""
@@ -217,6 +232,23 @@ class Reader:
                     excluded = between(self._state.cells[SERIES], self.row, low, high)
                     cell = [a - b for a, b in zip(cell, excluded, strict=True)]
         return plausible(self.objective, cell)
+
+
+def event_unit(objective: Objective) -> int:
+    """Returns the weight of one event: that of a point, or of a composite's minute, which are ratios, is finer."""
+    return WEIGHT_ONE if objective.raw is None and objective.composite is None else SLICE_ONE
+
+
+def stretches_without(first: int, last: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns what is left of the minutes [first, last) without the holes [start, end), in order."""
+    if not holes:  # nearly always
+        return [(first, last)] if first < last else []
+    stretches: list[tuple[int, int]] = []
+    for start, end in sorted([*holes, (last, last)]):
+        if first < min(start, last):
+            stretches.append((first, min(start, last)))
+        first = max(first, end)
+    return stretches
 
 
 def row_of(state: State, service: str, objective: Objective, version: str) -> int | None:
@@ -264,6 +296,18 @@ def between(cells: Cells[SeriesKey], row: int, first: int, last: int) -> list[in
     Exact while the minute ring holds them; before that whole ten minutes within, and before these whole hours.
     """
     total = [0] * len(Column)
+    for ring, start, end in _stretches(cells, first, last):
+        total = [a + b for a, b in zip(total, ring.row(row, start, end).sum(axis=1).tolist(), strict=True)]
+    return total
+
+
+def all_between(cells: Cells[SeriesKey], first: int, last: int) -> Array:
+    """Returns int64[COLUMNS, series]: the same of all series."""
+    return sum((ring.sum(start, end) for ring, start, end in _stretches(cells, first, last)), cells.rings[0].sum(0, 0))
+
+
+def _stretches(cells: Cells[SeriesKey], first: int, last: int) -> Iterator[tuple[Ring, int, int]]:
+    """Yields the periods [start, end) of each ring that the minutes [first, last) are summed from."""
     last_of = last
     for ring, finer_period in zip(cells.rings, (10, HOUR_MINUTES, DAY_MINUTES), strict=True):
         period = ring.spec.period_minutes
@@ -272,10 +316,8 @@ def between(cells: Cells[SeriesKey], row: int, first: int, last: int) -> list[in
         )
         start = max(_up(first, period), held)
         if start < last_of:
-            sums = ring.row(row, start // period, last_of // period).sum(axis=1).tolist()
-            total = [a + b for a, b in zip(total, sums, strict=True)]
+            yield ring, start // period, last_of // period
         last_of = min(last_of, start)
-    return total
 
 
 def window_start(end_minute: int, length_minutes: int) -> int:

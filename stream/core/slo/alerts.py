@@ -65,7 +65,7 @@ def _dump_rule(rule: BurnRule) -> dict[str, Any]:
 
 def _load_rule(body: Mapping[str, Any]) -> BurnRule:
     values = {**body, "severity": Severity(body["severity"])}
-    for name in ("budget_share", "fixed_factor"):
+    for name in ("budget_share", "fixed_factor", "gap_max"):
         if name in body:
             values[name] = Fraction(body[name])
     if "kind" in body:

@@ -24,8 +24,12 @@ class EntryKind(StrEnum):
     """A stretch in which the budget burned faster than it may."""
     EXCLUSION = "exclusion"
     """Minutes that a budget adjustment leaves out."""
+    INCLUSION = "inclusion"
+    """Minutes that count again: the budget adjustment that left them out was removed."""
     DEPLOY = "deploy"
     """A version was seen for the first time."""
+    BACKFILL = "backfill"
+    """Input from before the objective was known that was counted later."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,7 +40,7 @@ class Entry:
         kind: What it tells of.
         start_minute: Its first minute.
         end_minute: The minute after its last; None while it goes on.
-        n: Events, or slices, in it.
+        n: Events, or slices, in it. Of minutes that several adjustments leave out the first one that is over has them.
         weight: Their weight, in the unit of the objective's cells.
         weight_bad: Of that, bad: what it took from the budget, or, for an exclusion, gave back.
         name: Of the adjustment or the version.
@@ -57,6 +61,15 @@ class Entry:
         if window_weight == 0 or coverage == 0:
             return None
         return self.weight_bad / (Fraction(window_weight) / coverage * bad_ratio_max)
+
+    def dump(self) -> dict[str, Any]:
+        """Returns plain values; `load` gives back an equal one."""
+        return asdict(self)
+
+    @classmethod
+    def load(cls, body: dict[str, Any]) -> Self:
+        """Returns what `dump` wrote."""
+        return cls(**{**body, "kind": EntryKind(body["kind"])})
 
 
 @dataclass(slots=True)
@@ -98,14 +111,10 @@ class BudgetLedger:
 
     def dump(self) -> dict[str, Any]:
         """Returns plain values; `load` gives back an equal one."""
-        return {"entries": [asdict(e) for e in self.entries], "incident": self.incident and asdict(self.incident)}
+        return {"entries": [e.dump() for e in self.entries], "incident": self.incident and self.incident.dump()}
 
     @classmethod
     def load(cls, body: dict[str, Any]) -> Self:
         """Returns what `dump` wrote."""
         incident = body["incident"]
-        return cls([_entry(e) for e in body["entries"]], _entry(incident) if incident else None)
-
-
-def _entry(body: dict[str, Any]) -> Entry:
-    return Entry(**{**body, "kind": EntryKind(body["kind"])})
+        return cls([Entry.load(e) for e in body["entries"]], Entry.load(incident) if incident else None)

@@ -32,6 +32,8 @@ class RuleKind(StrEnum):
     """Nothing was counted for as long as the long window, of an objective that had data before."""
     EVIDENCE_GAP = "evidence-gap"
     """Some minute of the long window was not read whole."""
+    COHORT_GAP = "cohort-gap"
+    """Both windows of a cohort are worse than everyone's by more than `gap_max`, the long one not by chance."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +53,7 @@ class BurnRule:
         availability_only: Only for objectives that count failures, not slow requests.
         never_muted: Neither a maintenance window nor a deploy holds its notification back.
         inhibited_by: Rules that, while they fire, hold back this one's notification: they say the same, and more.
+        gap_max: Cohort gap: how much larger the share of bad events may be than everyone's.
     """
 
     name: str
@@ -65,6 +68,7 @@ class BurnRule:
     availability_only: bool = False
     never_muted: bool = False
     inhibited_by: tuple[str, ...] = ()
+    gap_max: Fraction | None = None
 
     def nominal_factor(self, window_minutes: int) -> Fraction:
         """Returns the burn rate at which `budget_share` of the budget is gone within the long window.
@@ -174,6 +178,18 @@ SUPPLEMENTS = (
 """They add to the workbook's and replace none of them."""
 
 DEFAULT_RULES = (*RULES, *SUPPLEMENTS)
+
+
+def cohort_gap_rule(gap_max: Fraction) -> BurnRule:
+    """Returns the ticket of a cohort that is worse than everyone by more than `gap_max`."""
+    return BurnRule(
+        name="ticket-cohort-gap",
+        severity=Severity.TICKET,
+        long_minutes=HOUR_MINUTES,
+        short_minutes=5,
+        kind=RuleKind.COHORT_GAP,
+        gap_max=gap_max,
+    )
 
 
 def rules_for(window_minutes: int, rules: Iterable[BurnRule] = RULES) -> tuple[BurnRule, ...]:

@@ -19,25 +19,10 @@ class Period:
     Args:
         start_minute: First minute, since 1970. It is what identifies the period.
         end_minute: First minute of the next period.
-        index: Position among the boundaries of its calendar; another one once the calendar is computed anew.
     """
 
     start_minute: int
     end_minute: int
-    index: int
-
-    @property
-    def length_minutes(self) -> int:
-        """Minutes that really pass: a day has 1,380 when the clocks go forward, and 1,500 when they go back."""
-        return self.end_minute - self.start_minute
-
-    def __contains__(self, minute: int) -> bool:
-        return self.start_minute <= minute < self.end_minute
-
-    def minutes_to_date(self, minute: int) -> int:
-        """Returns how many of its minutes have passed when `minute`, which is one of them, is over."""
-        assert minute in self, f"minute {minute} is not in {self}"
-        return minute + 1 - self.start_minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,16 +46,9 @@ class Calendar:
     def period_at(self, minute: int) -> Period | None:
         """Returns the period that holds a minute; None before the first boundary, and from the last one on."""
         index = bisect_right(self.boundaries, minute) - 1
-        return self._period(index)
-
-    def before(self, period: Period) -> Period | None:
-        """Returns the period that ends where `period`, one of this calendar's, begins; None for the first."""
-        return self._period(period.index - 1)
-
-    def _period(self, index: int) -> Period | None:
         if not 0 <= index < len(self.boundaries) - 1:
             return None
-        return Period(start_minute=self.boundaries[index], end_minute=self.boundaries[index + 1], index=index)
+        return Period(start_minute=self.boundaries[index], end_minute=self.boundaries[index + 1])
 
     def dump(self) -> dict[str, Any]:
         """Returns plain values; `load` gives back an equal one.

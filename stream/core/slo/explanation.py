@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import BurnRule, RuleKind, duration
+from stream.core.slo.cohort_gap import CohortGap
+from stream.core.slo.shared_cause import Cause, told
 from stream.core.slo.sli import Budget, Sli
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
@@ -25,6 +28,7 @@ class AlertReading:
         budget: Where the budget stands.
         coverage: Share of the objective's window that was observed.
         window_minutes: Length of the objective's window.
+        cohort_gap: Of the long window, where the rule is about it.
     """
 
     long_burn_rate: float | None
@@ -35,11 +39,12 @@ class AlertReading:
     budget: Budget
     coverage: float
     window_minutes: int
+    cohort_gap: CohortGap | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Suspect:
-    """A version of which more failed than of all the others together.
+    """A version, or a component, of which more failed than of all the others together.
 
     Args:
         version: Its name.
@@ -50,6 +55,7 @@ class Suspect:
     version: str
     bad_share: float
     first_seen_minute: int | None
+    is_component: bool = False
 
 
 def explain(
@@ -59,13 +65,16 @@ def explain(
     reading: AlertReading,
     factor: Fraction | None,
     suspect: Suspect | None,
+    causes: Sequence[Cause] = (),
 ) -> str:
     """Returns a few plain sentences; the first says what happened."""
     if rule.kind in (RuleKind.NO_DATA, RuleKind.EVIDENCE_GAP):
         return _about_evidence(rule, state)
+    if rule.kind is RuleKind.COHORT_GAP:
+        return _about_cohort(objective, rule, state, reading.cohort_gap)
     sentences = [_rates(rule, state, reading, factor)]
     if state is not AlertState.INACTIVE:
-        sentences += [_chance(objective, reading), _suspicion(suspect)]
+        sentences += [_chance(objective, reading), _suspicion(suspect), told(causes)]
     sentences += [_inexactness(objective, reading), _observed(rule, reading), _left(reading)]
     if state is AlertState.FIRING:
         sentences.append(_exhaustion(reading))
@@ -83,6 +92,19 @@ def _about_evidence(rule: BurnRule, state: AlertState) -> str:
     if state is AlertState.INACTIVE:
         return f"Every minute of the last {length} was read whole."
     return f"Not every minute of the last {length} was read whole, so nothing in them passes a check."
+
+
+def _about_cohort(objective: Objective, rule: BurnRule, state: AlertState, gap: CohortGap | None) -> str:
+    assert rule.gap_max is not None
+    most, who = f"{float(rule.gap_max):.4%}".rstrip("0%").rstrip(".") + "%", objective.cohort
+    if state is AlertState.INACTIVE or gap is None:
+        return f"{who} is no longer more than {most} worse than everyone."
+    own, every = gap.own_bad_ratio, gap.own_bad_ratio - gap.ratio
+    return (
+        f"Over the last {duration(rule.long_minutes)} {float(own):.3%} of {who} were bad and {float(every):.3%} of "
+        f"everyone's, {float(gap.ratio):.3%} apart where {most} may be; the 95 % interval of that begins at "
+        f"{gap.low:.3%}."
+    )
 
 
 def _rates(rule: BurnRule, state: AlertState, reading: AlertReading, factor: Fraction | None) -> str:
@@ -120,12 +142,15 @@ def _chance(objective: Objective, reading: AlertReading) -> str:
     allowed = f"the {float(objective.bad_ratio_max):.3%} that the objective allows"
     if low > objective.bad_ratio_max:
         return f"The {span}, lies above {allowed}: not chance."
-    return f"The {span}, includes {allowed}: {reading.long_sli.n} events are too few to rule chance out."
+    counted = "events" if objective.composite is None else "minutes"
+    return f"The {span}, includes {allowed}: {reading.long_sli.n} {counted} are too few to rule chance out."
 
 
 def _suspicion(suspect: Suspect | None) -> str:
     if suspect is None:
         return ""
+    if suspect.is_component:
+        return f"{suspect.bad_share:.0%} of what is bad is of the component {suspect.version}."
     said = f"{suspect.bad_share:.0%} of the failures are of version {suspect.version or '(none given)'}"
     return f"{said}, which came with a deploy." if suspect.first_seen_minute is not None else f"{said}."
 
@@ -155,7 +180,8 @@ def _left(reading: AlertReading) -> str:
         return ""
     if left.remaining_min_ratio == left.remaining_max_ratio:
         return f"{left.remaining_max_ratio:.1%} of the budget is left."
-    return f"At most {left.remaining_max_ratio:.1%} of the budget is left: its window is not covered yet."
+    why = "its window is not covered yet" if reading.coverage < 1 else "events that must have been there never came"
+    return f"At most {left.remaining_max_ratio:.1%} of the budget is left: {why}."
 
 
 def _exhaustion(reading: AlertReading) -> str:

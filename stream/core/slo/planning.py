@@ -13,6 +13,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import cached_property, partial
+from statistics import NormalDist
 
 import numpy as np
 
@@ -34,6 +35,9 @@ ERROR_RATIOS = {"half_budget": Fraction(1, 2), "fifth_budget": Fraction(1, 5)}
 """Versions to be certified fail this share of what their objective allows."""
 PROBABILITIES = (0.5, 0.9)
 """Of being certified by the time that is named."""
+
+COMPARISON_ALPHA, COMPARISON_POWER = 0.05, 0.8
+"""Of a comparison of two versions: how often it errs where they are alike (two-sided), and sees where they are not."""
 
 _PROBABILITY_MIN = 1e-18
 _SIGNIFICANT = 900  # numbers of three significant digits per power of ten
@@ -186,6 +190,19 @@ def fixed_zero_failure_events(bad_ratio_max: Fraction, alpha: float) -> int:
     return math.ceil(math.log(alpha) / log_target)
 
 
+def events_to_compare(before: Fraction, after: Fraction) -> int:
+    """Returns the events of each of two versions after which one comparison tells their error ratios apart.
+
+    Source: sample size for two proportions with pooled variance: J. L. Fleiss, "Statistical Methods for Rates and
+    Proportions", 2nd edition, 1981, formula 3.14.
+    """
+    p, q = float(before), float(after)
+    mean = (p + q) / 2
+    alike = NormalDist().inv_cdf(1 - COMPARISON_ALPHA / 2) * math.sqrt(2 * mean * (1 - mean))
+    apart = NormalDist().inv_cdf(COMPARISON_POWER) * math.sqrt(p * (1 - p) + q * (1 - q))
+    return math.ceil(((alike + apart) / (q - p)) ** 2)
+
+
 def events_until_certified(
     bad_ratio_max: Fraction, alpha: float, error_ratio: Fraction, probabilities: Sequence[float]
 ) -> list[int]:
@@ -272,6 +289,7 @@ class Plan:
         events_per_hour: Mean traffic.
         alpha: Probability of a false certificate.
         rules: What may fire.
+        delta: Share by which a version's error ratio exceeds what the objective allows, if one asks when that shows.
     """
 
     bad_ratio_max: Fraction
@@ -279,6 +297,7 @@ class Plan:
     events_per_hour: Fraction
     alpha: float
     rules: Sequence[BurnRule] = DEFAULT_RULES
+    delta: Fraction | None = None
 
     @property
     def events(self) -> Fraction:
@@ -355,6 +374,13 @@ class Plan:
             name: events_until_certified(self.bad_ratio_max, self.alpha, share * self.bad_ratio_max, PROBABILITIES)
             for name, share in ERROR_RATIOS.items()
         }
+
+    @property
+    def compared_events(self) -> int | None:
+        """Events of each version that tell `delta` apart; None where none is given, or nothing can be so bad."""
+        if self.delta is None or (1 + self.delta) * self.bad_ratio_max >= 1:
+            return None
+        return events_to_compare(self.bad_ratio_max, (1 + self.delta) * self.bad_ratio_max)
 
     def days(self, events: int) -> Fraction:
         """Returns how many days so many events take."""

@@ -38,7 +38,7 @@ class Sli:
         n_unsure: Of n, events of which a histogram does not tell whether they were good. They are not in `good`.
         ratio_upper: The ratio if all of these were good; None without data.
         n_excluded: Events beside n that the objective leaves out, such as health checks.
-        n_missing: Events that must have been there by the objective's floor, and never came.
+        n_missing: Events that must have been there, by what the objective expects, and never came.
         ratio_lower: The ratio if all of these were bad; None without data. `ratio_upper` takes them for good.
     """
 
@@ -55,18 +55,18 @@ class Sli:
     ratio_lower: float | None = None
 
 
-def sli(cell: Sequence[int], unit: int = WEIGHT_ONE, expected: int = 0) -> Sli:
+def sli(cell: Sequence[int], unit: int = WEIGHT_ONE, missing: int = 0) -> Sli:
     """Returns the indicator of a summed cell.
 
     Args:
         cell: Counters, by `Column`.
         unit: The weight of one: `WEIGHT_ONE` for events, `SLICE_ONE` for slices, which all weigh the same.
-        expected: Events that there must have been.
+        missing: Weight of the events that must have been there and never came.
 
     Source: effective sample size (Σw)²/Σw², L. Kish, "Survey Sampling", 1965; at weight 1 it is the number of events.
     """
     weight, weight_bad = cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]
-    total = weight / unit
+    total, n_missing = weight / unit, -(-missing // unit)
     if weight == 0:
         return Sli(
             n=0,
@@ -76,13 +76,12 @@ def sli(cell: Sequence[int], unit: int = WEIGHT_ONE, expected: int = 0) -> Sli:
             ratio=None,
             interval=None,
             n_excluded=cell[Column.N_EXCLUDED],
-            n_missing=expected,
+            n_missing=n_missing,
         )
     weighted = unit == WEIGHT_ONE
     n_effective = effective_count(total, cell[Column.WEIGHT_SQUARE] / SQUARE_ONE) if weighted else total
     low, high = wilson(n_effective * (weight_bad / weight), n_effective)
-    n_unsure, n_missing = cell[Column.N_UNSURE], max(0, expected - cell[Column.N])
-    whole = weight + n_missing * unit
+    n_unsure, whole = cell[Column.N_UNSURE], weight + missing
     return Sli(
         n=cell[Column.N],
         n_unknown=cell[Column.N_UNKNOWN],
@@ -111,12 +110,12 @@ def bound_to_add(objective: Objective) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """The error budget of a window: bounds, equal once the window is covered.
+    """The error budget of a window: bounds, equal once the window is covered and no event is missing.
 
     Args:
         consumed_ratio: Bad events ÷ events the budget allows at the traffic seen so far; None without data.
-        remaining_min_ratio: What is left if every minute not covered was all bad at the mean traffic.
-        remaining_max_ratio: What is left if every minute not covered was all good at the mean traffic.
+        remaining_min_ratio: What is left if missing events and every minute not covered were all bad, at mean traffic.
+        remaining_max_ratio: What is left if they were all good.
     """
 
     consumed_ratio: float | None
@@ -124,23 +123,27 @@ class Budget:
     remaining_max_ratio: float | None
 
 
-def remaining(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction) -> tuple[Fraction, Fraction] | None:
+def remaining(
+    cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction, missing: int = 0
+) -> tuple[Fraction, Fraction] | None:
     """Returns the least and the most that can be left of a budget whose window was observed for `coverage` (0 to 1).
 
     With mean traffic, the whole window holds total ÷ coverage events and allows (1 − target) of them to be bad. At
-    least: if every minute not observed was, or will be, all bad; at most: if all good. None without data.
+    least: if every minute not observed was, or will be, all bad, and so were events of the weight `missing` that never
+    came; at most: if all good. None without data.
     """
     if cell[Column.WEIGHT] == 0 or coverage == 0:
         return None
-    most = 1 - coverage * Fraction(cell[Column.WEIGHT_BAD], cell[Column.WEIGHT]) / bad_ratio_max
-    return most - (1 - coverage) / bad_ratio_max, most
+    whole = cell[Column.WEIGHT] + missing
+    most = 1 - coverage * Fraction(cell[Column.WEIGHT_BAD], whole) / bad_ratio_max
+    return most - (1 - coverage + coverage * Fraction(missing, whole)) / bad_ratio_max, most
 
 
-def budget(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction) -> Budget:
+def budget(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction, missing: int = 0) -> Budget:
     """Returns the budget of a window of which `coverage` (0 to 1) was observed, for readers."""
     if cell[Column.WEIGHT] == 0:
         return Budget(consumed_ratio=None, remaining_min_ratio=None, remaining_max_ratio=None)
-    left = remaining(cell, bad_ratio_max, coverage)
+    left = remaining(cell, bad_ratio_max, coverage, missing)
     return Budget(
         consumed_ratio=float(Fraction(cell[Column.WEIGHT_BAD], cell[Column.WEIGHT]) / bad_ratio_max),
         remaining_min_ratio=None if left is None else float(left[0]),

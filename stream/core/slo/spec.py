@@ -175,6 +175,9 @@ class Objective:
         slices: How time is cut, where the budget is made of slices.
         calendar: Name of its calendar in the bundle; None: its window rolls, and is `window_minutes` long.
         floor_per_hour: Events that there are every hour, at least; what is missing of them may have been bad.
+        expected_from: Name of an objective of the same service that counts the same events from another source; what
+            is missing of them may have been bad.
+        expected_tolerance: Exact share of those that need not be there; '' for none.
         certified: A certificate of the service claims it.
         composite: What it is made of, where `signal` says other objectives; None otherwise.
         alerting: Its alerts. No part of the digest.
@@ -211,6 +214,8 @@ class Objective:
     slices: Slices | None = None
     calendar: str | None = None
     floor_per_hour: int | None = None
+    expected_from: str | None = None
+    expected_tolerance: str = ""
     certified: bool = True
     composite: Composite | None = None
     alerting: Alerting = _NO_ALERTING
@@ -234,6 +239,11 @@ class Objective:
             body.pop("alerting", None)
             object.__setattr__(self, "_digest", hashlib.sha256(orjson.dumps(body)).hexdigest())
         return self._digest
+
+    @property
+    def expected_share(self) -> Fraction:
+        """Share of the events of `expected_from` that there must be, exactly."""
+        return _complement(self.expected_tolerance or "0")
 
     @property
     def slice_minutes(self) -> int:

@@ -63,6 +63,22 @@ def wilson(bad: float, total: float, *, confidence: float = 0.95) -> tuple[float
     return lower, upper
 
 
+def newcombe(
+    first: tuple[float, tuple[float, float]], second: tuple[float, tuple[float, float]]
+) -> tuple[float, float]:
+    """Returns the interval of the difference of two independent ratios, first less second.
+
+    Args:
+        first: A ratio and its Wilson interval.
+        second: Those that are taken from it, at the same confidence.
+
+    Source:
+        Newcombe 1998, "Interval Estimation for the Difference Between Independent Proportions", method 10.
+    """
+    (p, (p_low, p_high)), (q, (q_low, q_high)) = first, second
+    return p - q - math.hypot(p - p_low, q_high - q), p - q + math.hypot(p_high - p, q - q_low)
+
+
 def clopper_pearson(bad: int, total: int, *, confidence: float = 0.95) -> tuple[float, float]:
     """Returns the two-sided, equal-tailed Clopper-Pearson ("exact") interval of the ratio bad/total.
 

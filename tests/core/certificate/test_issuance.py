@@ -3,8 +3,10 @@
 import math
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from stream.core.certificate.issuance import ALPHA, Certificate, Evidence, assess, pending_reasons
+from stream.core.certificate.issuance import ALPHA, COMPLETE, Certificate, Evidence, Shortfall, assess, pending_reasons
 from stream.core.certificate.lifecycle import FIXES, TRANSITIONS, CertificateState, Reason, Trigger
 from stream.core.columns import RowFlag
 from stream.core.events import CertificateEvent
@@ -130,28 +132,58 @@ def test_the_annotation_that_nothing_samples_makes_unknown_weights_count():
 
 
 def test_every_reason_is_listed_in_order():
-    wanted = objective(
-        service="unknown/-/x", signal=SliSignal.METRICS, metric="ratio", raw=RawRatio.SUCCESS, floor_per_hour=9
-    )
+    wanted = objective(service="unknown/-/x", signal=SliSignal.METRICS, metric="ratio", raw=RawRatio.SUCCESS)
     evidence = Evidence(n=1, n_bad=1, n_unknown=1, n_sampled=1, n_unsure=1, minutes=60)
     certificate = Certificate("unknown/-/x", "", "p", 0, 0, evidence={wanted.digest: evidence})
-    assert pending_reasons(certificate, [wanted], catching_up=True) == tuple(Reason)
+    assert pending_reasons(certificate, [wanted], catching_up=True, shortfalls={wanted.digest: None}) == tuple(Reason)
+
+
+@pytest.mark.parametrize(
+    ("n", "lacks", "stands_against"),
+    [
+        (10_000, COMPLETE, False),
+        (10_000, Shortfall(n_missing=100), True),  # up to 1.04 % may have been bad
+        (1_000_000, Shortfall(n_missing=100), False),  # at most 105 in 1,000,100
+        (1_000_000, None, True),  # nobody knows how many
+        (1_000_000, Shortfall(n_untold=900_000), False),
+        (1_000_000, Shortfall(n_untold=999_000), True),
+        (1_000, Shortfall(n_untold=2_000), False),  # it would not suffice in any case
+    ],
+)
+def test_missing_events_count_as_bad_ones_and_those_that_nobody_could_tell_yet_not_at_all(n, lacks, stands_against):
+    wanted = objective(target="0.999")
+    certificate = Certificate(SERVICE, "v1", "p", 0, 0, evidence={wanted.digest: Evidence(n=n, n_bad=5)})
+    reasons = pending_reasons(certificate, [wanted], catching_up=False, shortfalls={wanted.digest: lacks})
+    assert (Reason.MISSING_EVENTS in reasons) is stands_against
+
+
+@given(st.integers(0, 10**6), st.integers(0, 10**4), st.integers(0, 10**4), st.sampled_from((0.1, 0.001, 0.00001)))
+def test_no_outcome_of_the_missing_events_speaks_more_against_a_version_than_all_bad(good, bad, missing, allowed):
+    evidence = Evidence(n=good + bad, n_bad=bad)
+    worst = evidence.log_e(allowed, Shortfall(n_missing=missing))
+    for of_them_bad in (0, missing // 2, missing):
+        happened = log_e_value(bad + of_them_bad, good + bad + missing, allowed)
+        assert worst <= happened + 1e-6 * max(1.0, abs(happened))
+    assert worst <= evidence.log_e(allowed) + 1e-6 * abs(worst)
 
 
 def test_what_nobody_can_tell_is_a_reason_only_where_the_evidence_does_not_suffice_without_it():
     wanted = objective(target="0.9")
     enough = Evidence(n=10_000, n_bad=100, n_unsure=100)
     certificate = Certificate(SERVICE, "v1", "p", 0, 0, evidence={wanted.digest: enough})
-    assert pending_reasons(certificate, [wanted], catching_up=False) == ()
+    lacking = {wanted.digest: COMPLETE}
+    assert pending_reasons(certificate, [wanted], catching_up=False, shortfalls=lacking) == ()
     enough.restart(0.1)
     assert enough.n_unsure == 0
-    assert pending_reasons(certificate, [wanted], catching_up=False) == (Reason.INSUFFICIENT_EVIDENCE,)
+    insufficient = (Reason.INSUFFICIENT_EVIDENCE,)
+    assert pending_reasons(certificate, [wanted], catching_up=False, shortfalls=lacking) == insufficient
 
 
 def test_evidence_that_the_first_release_stored_is_read():
     certificate = Certificate(SERVICE, "v1", "p", 0, 0, evidence={"d": Evidence(n=3, n_bad=1)})
     body = certificate.dump()
     del body["evidence"]["d"]["n_unsure"]
+    body["evidence"]["d"]["n_of_all"] = 7  # a count that later versions do not keep
     assert Certificate.load(body) == certificate
 
 

@@ -7,7 +7,7 @@ one: messages of any number of events in several sources, read by several proces
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from stream.core.columns import Kind, Receipts, RowFlag, Rows
 from stream.core.engine import Engine
 from stream.core.events import Output
 from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange, encode_record
+from stream.core.points import Points
 from stream.core.slo.spec import Bundle, Objective, Settings, Source
 from stream.core.units import MINUTE_NS, WEIGHT_ONE
 
@@ -130,15 +131,19 @@ class LogWriter:
         now_ns: int | None = None,
         configure: bool | None = None,
         lost: int = 0,
+        points: Points | None = None,
     ) -> bytes:
-        """Returns the next record: events, their receipt, and progress up to `until_ns`.
+        """Returns the next record: events and metric points, their receipt, and progress up to `until_ns`.
 
         `configure` says whether the configuration travels with it; by default with the first record. `lost` offsets
         before the events expired unread.
         """
         listed = list(events)
         lost_first, first = self.next_offset, self.next_offset + lost
-        self.next_offset = first + len(listed)
+        self.next_offset = first + len(listed) + (0 if points is None else len(points))
+        count = self.next_offset - first
+        if points is not None:
+            points = replace(points, offset=np.arange(first + len(listed), self.next_offset))
         source = SourceRange(
             topic="events",
             topic_id=self.topic_id,
@@ -160,7 +165,8 @@ class LogWriter:
                 sources=(source,),
                 config=self.bundle.encode() if configure else None,
                 rows=rows(listed, first) if listed else None,
-                receipts=receipts(first, len(listed)) if listed else None,
+                points=points,
+                receipts=receipts(first, count) if count else None,
                 progress=None if until_ns is None and not at_end and not lost else _progress(progress, losses),
             )
         )

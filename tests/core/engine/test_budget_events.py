@@ -59,6 +59,37 @@ def test_an_adjustment_is_not_entered_again_after_a_restore_or_another_configura
         assert [e.entry.name for e in entries(outputs, EntryKind.EXCLUSION)] == ["adjustment-0", "adjustment-1"]
 
 
+def given_back(*declared: Declared) -> list[tuple[str, str, int, int]]:
+    """Returns kind, name, minute and bad events of the entries of adjustments; 4 in each of the minutes 10 to 19."""
+    outputs, _ = fold(outage(60, *declared).log(SLO, None))
+    kinds = (EntryKind.EXCLUSION, EntryKind.INCLUSION)
+    told = [event for event in entries(outputs) if event.entry.kind in kinds]
+    assert len({render(event).value for event in told}) == len(told)
+    return [(e.entry.kind, e.entry.name, e.minute - T0, e.entry.weight_bad // WEIGHT_ONE) for e in told]
+
+
+def test_an_adjustment_that_is_removed_is_entered_with_what_it_takes_again():
+    assert given_back(Declared(10, 20, 1, 40)) == [
+        (EntryKind.EXCLUSION, "adjustment-0", 19, 40),
+        (EntryKind.INCLUSION, "adjustment-0", 39, 40),
+    ]
+
+
+def test_adjustments_that_overlap_give_back_what_no_other_did():
+    assert given_back(Declared(10, 20, 1, 99), Declared(15, 25, 1, 40), Declared(12, 18, 1, 99)) == [
+        (EntryKind.EXCLUSION, "adjustment-2", 17, 24),
+        (EntryKind.EXCLUSION, "adjustment-0", 19, 16),
+        (EntryKind.EXCLUSION, "adjustment-1", 24, 0),
+        (EntryKind.INCLUSION, "adjustment-1", 39, 0),
+    ]
+    first_goes = given_back(Declared(10, 20, 1, 40), Declared(15, 25, 1, 99))
+    assert [bad for *_, bad in first_goes] == [40, 0, 20]
+
+
+def test_an_adjustment_that_is_removed_before_it_is_over_is_no_entry():
+    assert given_back(Declared(10, 20, 1, 15)) == []
+
+
 def test_an_adjustment_from_before_the_history_is_no_entry():
     assert not entries(fold(outage(30, Declared(-9, 0, 1, 99)).log(SLO, None))[0], EntryKind.EXCLUSION)
 

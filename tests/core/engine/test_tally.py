@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.core.cells import Column
 from stream.core.columns import Kind, RowFlag, Rows, Signal
-from stream.core.engine.tally import Predicate, tally
+from stream.core.engine.tally import Places, Predicate, tally
 from stream.core.otlp.attributes import canonical
 from stream.core.slo.spec import Objective, SliSignal
 from stream.core.units import WEIGHT_ONE
@@ -144,7 +144,8 @@ def columns(found: list[Row]) -> Rows:
 def test_counts_are_those_of_one_row_after_the_other(found: list[Row], objective: Objective) -> None:
     wanted = np.array([True, False, True])
     pair = np.array([row.pair for row in found], "int64")
-    sums = tally(columns(found), pair, np.zeros(len(found), "int64"), wanted, Predicate.of(objective))
+    places = Places.at(pair, np.zeros(len(found), "int64"))
+    sums = tally(columns(found), places, wanted, Predicate.of(objective))
 
     expected: dict[int, list[int]] = {}
     for row in found:

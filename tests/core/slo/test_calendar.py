@@ -20,8 +20,8 @@ def calendar(*boundaries: int) -> Calendar:
 
 def test_a_period_has_its_first_minute_and_not_that_of_the_next():
     weeks = calendar(100, 107, 115)
-    first = Period(start_minute=100, end_minute=107, index=0)
-    second = Period(start_minute=107, end_minute=115, index=1)
+    first = Period(start_minute=100, end_minute=107)
+    second = Period(start_minute=107, end_minute=115)
     assert [weeks.period_at(minute) for minute in (99, 100, 106, 107, 114, 115)] == [
         None,
         first,
@@ -30,16 +30,6 @@ def test_a_period_has_its_first_minute_and_not_that_of_the_next():
         second,
         None,
     ]
-    assert (first.length_minutes, second.length_minutes) == (7, 8)
-    assert weeks.before(second) == first
-    assert weeks.before(first) is None
-
-
-def test_minutes_to_date_count_the_one_that_is_over():
-    period = Period(start_minute=100, end_minute=107, index=0)
-    assert [period.minutes_to_date(minute) for minute in (100, 106)] == [1, 7]
-    with pytest.raises(AssertionError, match="107"):
-        period.minutes_to_date(107)
 
 
 @given(boundary_sets, st.lists(st.integers(-(10**6) - 5, 10**8 + 5), max_size=20))
@@ -47,13 +37,8 @@ def test_every_minute_is_in_the_period_that_a_search_of_all_finds(boundaries, mi
     ordered = sorted(boundaries)
     periods = calendar(*ordered)
     for minute in [*minutes, *ordered, *(b - 1 for b in ordered)]:
-        found = [
-            Period(start_minute=a, end_minute=b, index=i)
-            for i, (a, b) in enumerate(pairwise(ordered))
-            if a <= minute < b
-        ]
+        found = [Period(start_minute=a, end_minute=b) for a, b in pairwise(ordered) if a <= minute < b]
         assert periods.period_at(minute) == (found[0] if found else None)
-        assert all(minute in period for period in found)
 
 
 @given(boundary_sets)

@@ -12,6 +12,7 @@ from stream.core.slo.burn_rate import DEFAULT_RULES, RULES, SUPPLEMENTS, RuleKin
 from stream.core.slo.explanation import AlertReading, Suspect, explain
 from stream.core.slo.sli import Budget, budget, sli
 from stream.core.slo.spec import Objective
+from stream.core.units import WEIGHT_ONE
 from tests.core.slo.test_sli import weighed
 
 MONTH = 43_200
@@ -69,9 +70,14 @@ def test_a_budget_that_is_gone_is_said_to_be():
 
 def test_a_window_that_is_not_covered_gives_a_bound():
     left = budget(weighed(1000, 0), Fraction("0.001"), Fraction(1, 2))
-    text = said(left=left, long_coverage=0.5)
+    text = said(left=left, long_coverage=0.5, coverage=0.5)
     assert "At most 100.0% of the budget is left: its window is not covered yet." in text
     assert "Of the last 1h, 30 min were observed." in text
+
+
+def test_events_that_are_missing_give_a_bound_as_well():
+    left = budget(weighed(1000, 0), Fraction("0.001"), Fraction(1), missing=WEIGHT_ONE)
+    assert "At most 100.0% of the budget is left: events that must have been there never came." in said(left=left)
 
 
 def test_the_end_says_what_it_fell_below():

@@ -19,6 +19,7 @@ from stream.core.slo.planning import (
     alert_plans,
     certification_times,
     detect_minutes,
+    events_to_compare,
     events_until_certified,
     exhaustion_detect_minutes,
     exhausts_minutes,
@@ -323,3 +324,17 @@ class TestOneFailure:
         plan = self.plan("10", window_minutes=DAY_MINUTES)
         assert all(alert.rule.long_minutes <= DAY_MINUTES for alert in plan.alerts)
         assert {rule.kind for rule in DEFAULT_RULES} > {alert.rule.kind for alert in plan.alerts}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "events"),
+    [
+        # computed with scipy: alpha .05 two-sided, power .8, pooled variance
+        ("0.001", "0.002", 23_511),
+        ("0.001", "0.0015", 78_390),
+        ("0.01", "0.015", 7_750),
+        ("0.001", "0.00105", 6_429_484),
+    ],
+)
+def test_events_of_each_version_that_tell_two_error_ratios_apart(before: str, after: str, events: int) -> None:
+    assert events_to_compare(Fraction(before), Fraction(after)) == events

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from stream.core.cells import COLUMNS, Column
 from stream.core.slo.sli import bound_to_add, budget, sli
 from stream.core.slo.spec import Objective, SliSignal
+from stream.core.units import WEIGHT_ONE
 from tests.core.slo.test_burn_rate import cell
 
 ratios = st.fractions(0, 1)
@@ -37,13 +38,13 @@ def test_the_bounds_are_equal_once_the_window_is_covered(good, bad):
     assert left.remaining_min_ratio == left.remaining_max_ratio == float(1 - Fraction(bad, good + bad) * 1000)
 
 
-@given(st.integers(1, 1000), st.integers(0, 1000), st.integers(0, 1000), st.integers(0, 1000))
-def test_what_is_left_in_the_end_lies_within_the_bounds(good, bad, more_good, more_bad):
-    """The rest of the window, at the same traffic, may be anything from all good to all bad."""
-    seen, rest = good + bad, more_good + more_bad
-    coverage = Fraction(seen, seen + rest)
-    left = budget(weighed(seen, bad), Fraction("0.01"), coverage)
-    in_the_end = 1 - Fraction(bad + more_bad, seen + rest) * 100
+@given(st.integers(1, 1000), *(st.integers(0, 1000) for _ in range(5)))
+def test_what_is_left_in_the_end_lies_within_the_bounds(good, bad, more_good, more_bad, lost_good, lost_bad):
+    """The rest of the window, at the same traffic, may be anything from all good to all bad; so may what was lost."""
+    seen, rest, lost = good + bad, more_good + more_bad, lost_good + lost_bad
+    coverage = Fraction(seen + lost, seen + lost + rest)
+    left = budget(weighed(seen, bad), Fraction("0.01"), coverage, lost * WEIGHT_ONE)
+    in_the_end = 1 - Fraction(bad + more_bad + lost_bad, seen + rest + lost) * 100
     assert left.remaining_min_ratio is not None
     assert left.remaining_max_ratio is not None
     assert left.remaining_min_ratio - 1e-9 <= in_the_end <= left.remaining_max_ratio + 1e-9
@@ -130,10 +131,14 @@ def test_the_bound_to_add_is_named_in_the_units_that_a_metric_may_have():
 
 def test_what_is_missing_may_have_been_all_bad_or_all_good():
     """Five bad of 10,000 received where 10,100 are expected: 0.0495 % to 1.04 % are bad."""
-    found = sli(weighed(10_000, 5), expected=10_100)
+    missing = 100 * WEIGHT_ONE
+    found = sli(weighed(10_000, 5), missing=missing)
     assert found.n_missing == 100
     assert found.ratio_lower == pytest.approx(1 - 0.0104, abs=5e-5)
     assert found.ratio_upper == pytest.approx(1 - 0.000495, abs=5e-7)
-    assert sli(weighed(10_000, 5), expected=9_000).n_missing == 0
-    nothing = sli([0] * COLUMNS, expected=10)
+    left = budget(weighed(10_000, 5), Fraction("0.001"), Fraction(1), missing)
+    assert left.remaining_min_ratio == float(1 - Fraction(105, 10_100) * 1000)
+    assert left.remaining_max_ratio == float(1 - Fraction(5, 10_100) * 1000)
+    assert sli(weighed(10, 0), missing=1).n_missing == 1, "a part of an event is one"
+    nothing = sli([0] * COLUMNS, missing=10 * WEIGHT_ONE)
     assert (nothing.ratio, nothing.ratio_lower, nothing.n_missing) == (None, None, 10)

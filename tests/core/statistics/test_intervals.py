@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from stream.core.statistics.intervals import clopper_pearson, effective_count, wilson
+from stream.core.statistics.intervals import clopper_pearson, effective_count, newcombe, wilson
 
 NEWCOMBE_WILSON = [
     (81, 263, 0.2553, 0.3662),
@@ -157,3 +157,11 @@ def test_repeated_calls_give_the_same_bits() -> None:
     wilson(5, 7, confidence=0.5)
     clopper_pearson(5, 7, confidence=0.5)
     assert [wilson(81, 263), clopper_pearson(81, 263)] == first
+
+
+def test_newcombes_difference() -> None:
+    # Newcombe 1998: 56/70 - 48/80.
+    first, second = (56 / 70, wilson(56, 70)), (48 / 80, wilson(48, 80))
+    assert newcombe(first, second) == pytest.approx((0.0524, 0.3339), abs=5e-5)
+    low, high = newcombe(second, first)
+    assert (-high, -low) == pytest.approx((0.0524, 0.3339), abs=5e-5)

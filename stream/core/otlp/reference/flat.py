@@ -92,7 +92,8 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
     Never raises on what a producer sent: bad messages are refused in their receipts.
     """
     batch = Batch()
-    for message in messages:
+    ids: list[bytes | None] = [None] * len(messages)
+    for index, message in enumerate(messages):
         if message.value is None:
             batch.accept(message, ())
             continue
@@ -102,18 +103,8 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
             batch.reject(message, error.reason, error.detail)
             continue
         batch.accept(message, (_row(message, event, batch),))
-    decoded = batch.decoded()
-    return replace(decoded, ids=[_id(value, reading) for value in messages.values]) if reading.ids else decoded
-
-
-def _id(value: bytes | None, reading: Reading) -> bytes | None:
-    """Returns the `id` of a message in UTF-8; None where it is absent or the message has no row."""
-    if value is None:
-        return None
-    try:
-        return read(value, reading).id.encode() or None
-    except DecodeError:
-        return None
+        ids[index] = event.id.encode() or None
+    return replace(batch.decoded(), ids=ids if reading.ids else ())
 
 
 def read(value: bytes, reading: Reading) -> Event:

@@ -5,7 +5,7 @@ Those are the refused ones, and texts with escapes, more than 255 bytes, duplica
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any, cast
@@ -17,13 +17,14 @@ from numba import int64
 from stream.core.columns import Array, Kind, RejectReason, RowFlag, Rows, Signal, Status
 from stream.core.errors import DecodeError
 from stream.core.otlp import ONLY_FIELDS, Decoded, Messages, Reading, semconv
-from stream.core.otlp.attributes import canonical
+from stream.core.otlp.attributes import Value, canonical
 from stream.core.otlp.reference import flat as reference
 from stream.core.otlp.scan import flat_event as event
 from stream.core.otlp.scan.accounts import Refused, make_receipts
-from stream.core.otlp.scan.intern import InternTable, interned
+from stream.core.otlp.scan.intern import FULL, interned, interned_again
 from stream.core.otlp.scan.memory import (
     address_of,
+    inlined,
     inner,
     kernel,
     load8,
@@ -36,6 +37,7 @@ from stream.core.otlp.scan.memory import (
 )
 from stream.core.otlp.scan.strict_json import PADDING
 from stream.core.otlp.scan.wire import KeyTable
+from stream.core.otlp.scan.words import Tables, dictionary
 from stream.core.points import NO_POINTS
 from stream.core.service_key import service_key
 from stream.core.units import WEIGHT_ONE
@@ -90,28 +92,35 @@ _FAILED_BY_CODE = np.array(
 """By kind and code + 1."""
 
 
+@inlined
+def _service(record: int, plan: int) -> Any:
+    """Returns the index of the record's service: of its environment, namespace and name; `FULL` without room."""
+    words, triple = load_word(plan + 8 * event.WORDS), stack_words(3)
+    text = record + 8 * event.ENVIRONMENT
+    environment = interned_again(words, plan + 8 * event.LAST_ENVIRONMENT, load_word(text), load_word(text + 8))
+    text = record + 8 * event.NAMESPACE
+    namespace = interned_again(words, plan + 8 * event.LAST_NAMESPACE, load_word(text), load_word(text + 8))
+    text = record + 8 * event.SERVICE
+    name = interned(words, load_word(text), load_word(text + 8))
+    if environment < 0 or namespace < 0 or name < 0:
+        return int64(FULL)
+    store64(triple, environment)
+    store64(triple + 8, namespace)
+    store64(triple + 16, name)
+    return interned(load_word(plan + 8 * event.SERVICES), triple, int64(24))
+
+
 @inner
 def _store_row(message: int, record: int, columns: int, plan: int) -> Any:
-    """Writes the record to the columns of a message; returns 0, or `FULL` less the number of a table without room."""
-    triple = stack_words(3)
-    for i in range(3):
-        text = record + 8 * (event.SERVICE + 2 * i)
-        word = interned(load_word(plan + 8 * event.WORDS), load_word(text), load_word(text + 8))
-        if word < 0:
-            return int64(event.FULL - event.WORDS)
-        store64(triple + 8 * i, word)
-    service = interned(load_word(plan + 8 * event.SERVICES), triple, 24)
-    if service < 0:
-        return int64(event.FULL - event.SERVICES)
+    """Writes the record to the columns of a message; returns 0, or `event.FULL` where a table has no room."""
+    words, service = load_word(plan + 8 * event.WORDS), _service(record, plan)
     text = record + 8 * event.VERSION
-    version = interned(load_word(plan + 8 * event.VERSIONS), load_word(text), load_word(text + 8))
-    if version < 0:
-        return int64(event.FULL - event.VERSIONS)
+    version = interned(words, load_word(text), load_word(text + 8))
     text = record + 8 * event.ERROR_TYPE
     error_size = load_word(text + 8)
-    error_type = interned(load_word(plan + 8 * event.ERROR_TYPES), load_word(text), error_size)
-    if error_type < 0:
-        return int64(event.FULL - event.ERROR_TYPES)
+    error_type = interned(words, load_word(text), error_size) if error_size else int64(0)
+    if service < 0 or version < 0 or error_type < 0:
+        return int64(event.FULL)
     kind, status = load_word(record + 8 * event.KIND), load_word(record + 8 * event.STATUS)
     code = load_word(record + 8 * event.CODE)
     failed = status == _STATUS_ERROR
@@ -156,8 +165,7 @@ def _scan(buffer: int, ends: int, message: int, messages: int, columns: int, pla
             result = event.read_event(at, end, record, plan)
             if result == 0:
                 result = _store_row(message, record, columns, plan)
-            if result <= event.FULL:
-                store64(plan + 8 * event.FULL_TABLE, event.FULL - result)
+            if result == event.FULL:
                 break
         message += 1
     return message
@@ -168,104 +176,101 @@ def decode(messages: Messages, reading: Reading = ONLY_FIELDS) -> Decoded:
 
     Never raises on what a producer sent: bad messages are refused in their receipts.
     """
-    scan = _Scan(messages, reading)
-    return replace(scan.decoded(), ids=scan.ids()) if reading.ids else scan.decoded()
+    idle = _idle(reading)
+    try:
+        job = idle.pop()  # one step: another thread gets another one
+    except IndexError:
+        job = _Job(reading)
+    scan = _Scan(messages, job)
+    decoded = replace(scan.decoded(), ids=scan.ids()) if reading.ids else scan.decoded()
+    if job.tables.is_small():
+        idle.append(job)
+    return decoded
 
 
-class _Dictionary:
-    """Distinct texts of a column by index."""
+@lru_cache(maxsize=16)
+def _idle(reading: Reading) -> list[_Job]:
+    """Returns the jobs for this reading that nobody uses."""
+    return []
 
-    def __init__(self) -> None:
-        self._index: dict[str, int] = {}
 
-    def index(self, text: str) -> int:
-        return self._index.setdefault(text, len(self._index))
+class _Tables(Tables):
+    """Interned texts, services, and chains of attributes as they were sent."""
 
-    def of(self, column: Array, text_of: Callable[[int], str]) -> Array:
-        """Returns the indices of texts, given those that a kernel interned."""
-        if not len(column):
-            return column
-        used = np.bincount(column).nonzero()[0]
-        lookup = np.zeros(used[-1] + 1, "int32")
-        lookup[used] = [self.index(text_of(i)) for i in used.tolist()]
-        return lookup[column]
+    def __init__(self, reading: Reading) -> None:
+        super().__init__(reading.attributes)
+        self._reading, self.names = reading, _attribute_names(reading.attributes)
 
-    def texts(self) -> tuple[str, ...]:
-        return tuple(self._index)
+    def attributes_of(self, index: int) -> Mapping[str, Value]:
+        """Returns the wanted attributes of a chain, given its index + 1."""
+        sent: dict[str, Any] = {}
+        while index > 0:
+            index, value = self._sets.words_of(index - 1)
+            # From the last to the first: of a duplicated key the last counts.
+            sent.setdefault(self.names[value & _KEY_MASK], orjson.loads(self._words.word(value >> event.KEY_BITS)))
+        return reference.wanted(sent, self._reading)
+
+
+class _Job:
+    """What the kernel works with: it is used again for later calls that ask for the same."""
+
+    def __init__(self, reading: Reading) -> None:
+        self.reading, self.tables = reading, _Tables(reading)
+        self._attribute_keys = KeyTable([name.encode() for name in self.tables.names])
+        limits = reading.limits
+        self.plan = np.zeros(event.PLAN_WORDS, "int64")
+        self.plan[: event.GUESSES] = (
+            *self.tables.addresses[: event.SETS + 1],
+            _FIELD_KEYS.address,
+            self._attribute_keys.address,
+            min(reference.MESSAGE_BYTES_MAX, limits.message_bytes),
+            limits.attributes,
+            limits.value_bytes,
+            *(0, 0),
+        )
 
 
 class _Scan:
     """The columns of some messages: first those that the kernel read, then also the others."""
 
-    def __init__(self, messages: Messages, reading: Reading) -> None:
-        self._messages, self._reading = messages, reading
+    def __init__(self, messages: Messages, job: _Job) -> None:
+        self._messages, self._reading = messages, job.reading
         size = len(messages)
         self._data, self._ends, self._state = _joined(messages.values)
         self._columns = {name: np.zeros(size, Rows.DTYPES[name]) for name in _COLUMNS}
         self._id, self._id_size = np.zeros((2, size), "int64")
-        self._texts, self._services, self._sets = InternTable(), InternTable(), InternTable()
-        self._run()
-        self._dictionaries = {name: _Dictionary() for name in ("service", "version", "error_type", "attributes")}
-        self._resolve()
+        self._run(job)
+        self._words: dict[str, dict[str, int]] = {}
+        self._resolve(job.tables)
         self._ids: dict[int, bytes] = {}
         self._refused: list[Refused] = []
         for index in np.flatnonzero(self._state == _UNSURE).tolist():
             self._ask_reference(index)
 
-    def _run(self) -> None:
-        """Runs the kernel over all messages; where a table is full it grows and the kernel goes on."""
-        attribute_keys = _attribute_keys(self._reading.attributes)
-        limits = self._reading.limits
-        plan = np.zeros(event.PLAN_WORDS, "int64")
-        # All others are one: a word has one index, whatever it is used for.
-        tables = {event.SERVICES: self._services, event.SETS: self._sets}
-        for number in range(event.TABLES):
-            plan[number] = tables.setdefault(number, self._texts).address
-        plan[event.FIELD_KEYS] = _FIELD_KEYS.address
-        plan[event.ATTRIBUTE_KEYS] = attribute_keys.address
-        plan[event.MESSAGE_BYTES] = min(reference.MESSAGE_BYTES_MAX, limits.message_bytes)
-        plan[event.ATTRIBUTES_LIMIT], plan[event.VALUE_BYTES] = limits.attributes, limits.value_bytes
+    def _run(self, job: _Job) -> None:
+        """Runs the kernel over all messages; where a table is full they grow and the kernel goes on."""
         arrays = [*self._columns.values(), self._state, self._id, self._id_size]
         columns = np.array([array.ctypes.data for array in arrays], "int64")
         data, ends, size = address_of(self._data), self._ends.ctypes.data, len(self._messages)
-        message = _scan(data, ends, 0, size, columns.ctypes.data, plan.ctypes.data)
-        while message < size:
-            tables[int(plan[event.FULL_TABLE])].grow()
-            message = _scan(data, ends, message, size, columns.ctypes.data, plan.ctypes.data)
+        plan, message = job.plan.ctypes.data, 0
+        while (message := _scan(data, ends, message, size, columns.ctypes.data, plan)) < size:
+            job.tables.grow()
         self._id -= data
 
-    def _resolve(self) -> None:
+    def _resolve(self, tables: _Tables) -> None:
         """Replaces the indices that the kernel interned by those of dictionaries, in the messages that it read."""
-        words = self._texts.words()
-        triples = self._services.tuples(3).tolist()
-
-        def text(index: int) -> str:
-            return words[index].decode()
-
-        def service(index: int) -> str:
-            name, environment, namespace = triples[index]
-            return _key(text(name), text(namespace), text(environment))
-
         is_row = self._state == _ROW
-        texts_of = {"service": service, "version": text, "error_type": text, "attributes": self._set_of(words)}
-        for name, text_of in texts_of.items():
+        rows = slice(None) if is_row.all() else is_row
+        texts_of = {
+            "service": tables.services,
+            "version": tables.texts,
+            "error_type": tables.texts,
+            "attributes": tables.attribute_sets,
+        }
+        for name, of in texts_of.items():
             column = self._columns[name]
-            column[is_row] = self._dictionaries[name].of(column[is_row], text_of)
-
-    def _set_of(self, words: Sequence[bytes]) -> Callable[[int], str]:
-        """Returns a function that gives the canonical text of a chain's index + 1."""
-        chains = self._sets.tuples(2).tolist()
-        names = _attribute_names(self._reading.attributes)
-
-        def text(link: int) -> str:
-            sent: dict[str, Any] = {}
-            while link > 0:
-                link, value = chains[link - 1]
-                # From the last to the first: of a duplicated key the last counts.
-                sent.setdefault(names[value & _KEY_MASK], orjson.loads(words[value >> event.KEY_BITS]))
-            return canonical(reference.wanted(sent, self._reading)) if sent else ""
-
-        return text
+            column[rows], words = dictionary(column[rows], of)
+            self._words[name] = {word: index for index, word in enumerate(words)}
 
     def _ask_reference(self, index: int) -> None:
         """Reads one message with the reference decoder: it becomes a row or is refused."""
@@ -280,12 +285,13 @@ class _Scan:
             return
         failed = semconv.failed(kind=read.kind, status=read.status, error_type=read.error_type, code=read.code)
         high, low = reference.trace_words(read.trace_id)
-        dictionaries = self._dictionaries
         row = {
-            "service": dictionaries["service"].index(_key(read.service, read.namespace, read.environment)),
-            "version": dictionaries["version"].index(read.version),
-            "error_type": dictionaries["error_type"].index(read.error_type),
-            "attributes": dictionaries["attributes"].index(canonical(read.attributes)),
+            "service": self._word(
+                "service", service_key(read.environment or None, read.namespace or None, read.service)
+            ),
+            "version": self._word("version", read.version),
+            "error_type": self._word("error_type", read.error_type),
+            "attributes": self._word("attributes", canonical(read.attributes)),
             "end_ns": read.end_ns,
             "duration_ns": read.duration_ns,
             "count": read.events,
@@ -302,6 +308,10 @@ class _Scan:
         if read.id:
             self._ids[index] = read.id.encode()
 
+    def _word(self, column: str, word: str) -> int:
+        words = self._words[column]
+        return words.setdefault(word, len(words))
+
     def decoded(self) -> Decoded:
         """Returns the rows and receipts."""
         messages, is_row = self._messages, self._state == _ROW
@@ -310,7 +320,7 @@ class _Scan:
         if not is_row.all():
             columns = {name: column[is_row] for name, column in columns.items()}
         size = len(columns["count"])
-        words = {Rows.DICTIONARIES[name]: texts.texts() for name, texts in self._dictionaries.items()}
+        words = {Rows.DICTIONARIES[name]: tuple(words) for name, words in self._words.items()}
         rows = Rows.of(
             size,
             **columns,
@@ -325,6 +335,8 @@ class _Scan:
 
     def ids(self) -> list[bytes | None]:
         """Returns the id of each message."""
+        if not self._ids and not self._id_size.any():
+            return [None] * len(self._messages)
         data, begins = self._data, self._id
         ends = begins + self._id_size
         ids = [data[begin:end] or None for begin, end in zip(begins.tolist(), ends.tolist(), strict=True)]
@@ -336,21 +348,12 @@ class _Scan:
 _KEY_MASK = (1 << event.KEY_BITS) - 1
 
 
-def _key(name: str, namespace: str, environment: str) -> str:
-    return service_key(environment or None, namespace or None, name)
-
-
 def _attribute_names(attributes: tuple[str, ...]) -> list[str]:
     """Returns the keys under which the wanted attributes may have been sent."""
     older = (semconv.OLD_NAMES[key] for key in attributes if key in semconv.OLD_NAMES)
-    return list(dict.fromkeys([*attributes, *older]))
-
-
-@lru_cache(maxsize=16)
-def _attribute_keys(attributes: tuple[str, ...]) -> KeyTable:
-    names = _attribute_names(attributes)
+    names = list(dict.fromkeys([*attributes, *older]))
     assert len(names) <= _KEY_MASK, "the index of a key has 16 bits"
-    return KeyTable([name.encode() for name in names])
+    return names
 
 
 def _joined(values: Sequence[bytes | None]) -> tuple[bytes, Array, Array]:

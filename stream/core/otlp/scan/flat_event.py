@@ -15,12 +15,19 @@ from numba import float64, int64, uint64
 from stream.core.columns import NO_CODE, Kind, Status
 from stream.core.otlp import semconv
 from stream.core.otlp.reference.flat import COUNT_MAX, DURATION_MS_MAX, TEXT_MAX, TIME_NS_MIN
+from stream.core.otlp.scan.guesses import (
+    GUESS_WORDS,
+    guess_of,
+    guessed,
+    guessed_index,
+    guessed_size,
+    remember,
+)
 from stream.core.otlp.scan.intern import interned
 from stream.core.otlp.scan.memory import (
     byte_swapped,
     inlined,
     inner,
-    load8,
     load32,
     load64,
     load_short,
@@ -30,11 +37,15 @@ from stream.core.otlp.scan.memory import (
 )
 from stream.core.otlp.scan.strict_json import (
     EXACT,
+    FEW_DIGITS,
     INTEGER,
     NEGATIVE,
     after_space,
+    after_text,
     after_value,
     byte,
+    few_digits,
+    is_digit,
     is_null,
     number,
     text_end,
@@ -47,18 +58,25 @@ UNSURE = -1
 """Negative like an address that there is not: the reference decoder has to look at this event."""
 
 FULL = -2
-"""Less the number of a table: it has no room, the event has to be read again once it has."""
+"""A table has no room: the event has to be read again once it has."""
 
-WORDS, SERVICES, VERSIONS, ERROR_TYPES, VALUES, SETS = range(6)
-"""Tables of strings: parts of service keys, their triples, versions, error types, attribute values, chains of these.
-They are the first words of a plan."""
+(
+    WORDS,
+    SERVICES,
+    SETS,
+    FIELD_KEYS,
+    ATTRIBUTE_KEYS,
+    MESSAGE_BYTES,
+    ATTRIBUTES_LIMIT,
+    VALUE_BYTES,
+    LAST_ENVIRONMENT,
+    LAST_NAMESPACE,
+    GUESSES,
+) = range(11)
+"""Words of a plan: tables of texts, of services, of chains of attributes; `KeyTable`s of `FIELDS` and of the wanted
+attributes; limits; what `interned_again` and `guesses` keep."""
 
-TABLES = 6
-
-FIELD_KEYS, ATTRIBUTE_KEYS, MESSAGE_BYTES, ATTRIBUTES_LIMIT, VALUE_BYTES, FULL_TABLE = range(TABLES, TABLES + 6)
-"""Further words of a plan: `KeyTable`s of `FIELDS` and of the wanted attributes, limits, the table that was full."""
-
-PLAN_WORDS = TABLES + 6
+PLAN_WORDS = GUESSES + GUESS_WORDS
 
 FIELDS = (
     "service",
@@ -109,7 +127,7 @@ _HTTP_MIN, _HTTP_MAX, _GRPC_MAX = semconv.HTTP_MIN, semconv.HTTP_MAX, semconv.GR
 
 @inner
 def read_event(at: int, end: int, record: int, plan: int) -> Any:
-    """Returns 0 where the record holds the event of the message at `at`, else `UNSURE` or one from `FULL` down.
+    """Returns 0 where the record holds the event of the message at `at`, else `UNSURE` or `FULL`.
 
     Args:
         at: Where the message begins.
@@ -125,17 +143,24 @@ def read_event(at: int, end: int, record: int, plan: int) -> Any:
     if at >= end or byte(at) != _OPEN_OBJECT:
         return int64(UNSURE)
     at = after_space(at + 1, end)
-    seen = int64(0)
+    seen, place = int64(0), int64(0)
     while at < end and byte(at) == _QUOTE:
-        quote, escaped = text_end(at + 1, end)
-        if quote < 0 or escaped:
-            return int64(UNSURE)
-        field = lookup(fields, at + 1, quote - at - 1)
-        at = value_behind_quote(quote, end)
-        if at < 0:
-            return int64(UNSURE)
+        guess = guess_of(plan + 8 * GUESSES, place)
+        place += 1
+        if guessed(guess, at + 1):
+            field = guessed_index(guess)
+            at = after_space(at + 1 + guessed_size(guess), end)
+        else:
+            quote, escaped = text_end(at + 1, end)
+            if quote < 0 or escaped:
+                return int64(UNSURE)
+            field = lookup(fields, at + 1, quote - at - 1)
+            remember(guess, at + 1, quote - at + 1, field)
+            at = value_behind_quote(quote, end)
+            if at < 0:
+                return int64(UNSURE)
         if field < 0:
-            at = after_value(at, end)
+            at = after_text(at, end) if byte(at) == _QUOTE else after_value(at, end)
         elif seen >> field & 1:
             return int64(UNSURE)  # a duplicate: the last counts, also in what it refuses
         else:
@@ -143,6 +168,9 @@ def read_event(at: int, end: int, record: int, plan: int) -> Any:
             at = _read_field(field, at, end, record, plan)
         if at < 0:
             return at
+        if byte(at) == _COMMA and byte(at + 1) == _QUOTE:
+            at += 1
+            continue
         at = after_space(at, end)
         if byte(at) != _COMMA:
             break
@@ -167,16 +195,27 @@ def _blank(record: int, at: int) -> None:
     store64(record + 8 * COUNT, 1)
 
 
-@inner
+@inlined
 def _read_field(field: int, at: int, end: int, record: int, plan: int) -> Any:
-    """Returns the address behind the value of a field, else `UNSURE` or one from `FULL` down."""
-    if byte(at) == _QUOTE:
-        quote, escaped = text_end(at + 1, end)
-        size = quote - at - 1
-        # A text of so many bytes has no more characters. Longer ones may be short enough, in characters.
-        if quote < 0 or escaped or size > TEXT_MAX:
-            return int64(UNSURE)
-        return _read_text(field, at + 1, size, record)
+    """Returns the address behind the value of a field, else `UNSURE` or `FULL`."""
+    if byte(at) != _QUOTE:
+        return _read_value(field, at, end, record, plan)
+    quote, escaped = text_end(at + 1, end)
+    size = quote - at - 1
+    # A text of so many bytes has no more characters. Longer ones may be short enough, in characters.
+    if escaped or uint64(size) > uint64(TEXT_MAX):
+        return int64(UNSURE)
+    if field < _TEXTS:
+        store64(record + 16 * field, at + 1)
+        store64(record + 16 * field + 8, size)
+    elif not _read_special_text(field, at + 1, size, record):
+        return int64(UNSURE)
+    return quote + 1
+
+
+@inner
+def _read_value(field: int, at: int, end: int, record: int, plan: int) -> Any:
+    """Returns the address behind the value of a field, which is no text, else `UNSURE` or `FULL`."""
     if is_null(at):
         return at + 4
     if field == _F_DURATION:
@@ -188,30 +227,25 @@ def _read_field(field: int, at: int, end: int, record: int, plan: int) -> Any:
     return int64(UNSURE)
 
 
-@inlined
-def _read_text(field: int, at: int, size: int, record: int) -> Any:
-    """Returns the address behind a field's text and its quote, or `UNSURE`."""
-    if field < _TEXTS:
-        store64(record + 16 * field, at)
-        store64(record + 16 * field + 8, size)
-    elif field == _F_TIME:
+@inner
+def _read_special_text(field: int, at: int, size: int, record: int) -> Any:
+    if field == _F_TIME:
         time_ns = _time_ns(at, size)
-        if time_ns < 0:
-            return int64(UNSURE)
         store64(record + 8 * TIME, time_ns)
-    elif field == _F_TRACE_ID:
-        if size != 0 and (size != 32 or not _read_trace_id(at, record)):
-            return int64(UNSURE)
-    elif field == _F_STATUS or field == _F_KIND:
-        if size > _WORD_MAX:
-            return int64(UNSURE)
-        number_of_word = _status(load_short(at, size)) if field == _F_STATUS else _kind(load_short(at, size))
-        if number_of_word < 0:
-            return int64(UNSURE)
-        store64(record + 8 * (STATUS if field == _F_STATUS else KIND), number_of_word)
-    else:
-        return int64(UNSURE)
-    return at + size + 1
+        return time_ns >= 0
+    if field == _F_TRACE_ID:
+        return size == 0 or (size == 32 and _read_trace_id(at, record))
+    if size > _WORD_MAX:
+        return False
+    if field == _F_STATUS:
+        status = _status(load_short(at, size))
+        store64(record + 8 * STATUS, status)
+        return status >= 0
+    if field == _F_KIND:
+        kind = _kind(load_short(at, size))
+        store64(record + 8 * KIND, kind)
+        return kind >= 0
+    return False
 
 
 @inlined
@@ -318,15 +352,14 @@ def _time_ns(at: int, size: int) -> Any:
     nanoseconds = int64(0)
     if byte(behind) == 46:
         behind += 1
-        first = behind
-        while behind < last and load8(behind) - uint64(48) <= uint64(9):
-            nanoseconds = nanoseconds * 10 + (byte(behind) - 48)
-            behind += 1
-            if behind - first > 9:
-                return int64(UNSURE)
-        if behind == first:
+        nanoseconds, digits = few_digits(behind)
+        if digits == FEW_DIGITS and is_digit(behind + digits):
+            nanoseconds = nanoseconds * 10 + (byte(behind + digits) - 48)
+            digits += 1
+        if digits == 0:
             return int64(UNSURE)
-        nanoseconds *= _FRACTION_UNITS[behind - first]
+        nanoseconds *= _FRACTION_UNITS[digits]
+        behind += digits
     offset_s, exists = _offset_s(behind, last)
     time_s = days * 86_400 + hours * 3_600 + minutes * 60 + seconds - offset_s
     if not exists or time_s < TIME_NS_MIN // SECOND_NS or time_s >= _LAST_SECOND:
@@ -401,7 +434,7 @@ KEY_BITS = 16
 
 @inner
 def _read_attributes(at: int, end: int, record: int, plan: int) -> Any:
-    """Returns the address behind the attributes, else `UNSURE` or one from `FULL` down; stores their set's index + 1.
+    """Returns the address behind the attributes, else `UNSURE` or `FULL`; stores their set's index + 1.
 
     A set is a chain: each link is the pair of the set before it (0 for none) and a value with its key. It has what was
     sent, in that order, as it was spelt: which of it counts is seen once per distinct set.
@@ -425,14 +458,14 @@ def _read_attributes(at: int, end: int, record: int, plan: int) -> Any:
         if key >= 0:
             if at - value - 2 > load_word(plan + 8 * VALUE_BYTES):
                 return int64(UNSURE)
-            index = interned(load_word(plan + 8 * VALUES), value, at - value)
+            index = interned(load_word(plan + 8 * WORDS), value, at - value)
             if index < 0:
-                return int64(FULL - VALUES)
+                return int64(FULL)
             store64(link, chain)
             store64(link + 8, index << KEY_BITS | key)
             chain = interned(load_word(plan + 8 * SETS), link, 16) + 1
             if chain == 0:
-                return int64(FULL - SETS)
+                return int64(FULL)
         at = after_space(at, end)
         if byte(at) != _COMMA:
             break

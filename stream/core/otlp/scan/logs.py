@@ -103,12 +103,12 @@ def _rows(messages: Messages, counts: Array, columns: dict[str, Array], tables: 
     """
     size = len(columns["end_ns"])
     made: dict[str, Any] = {name: columns[name].copy() for name in columns if name not in Rows.DICTIONARIES}
-    made["service"], made["services"] = dictionary(columns["service"], tables.service)
-    made["version"], made["versions"] = dictionary(columns["version"], tables.text)
-    made["error_type"], made["error_types"] = dictionary(columns["error_type"], tables.text, "")
-    made["name"], made["names"] = dictionary(columns["name"], tables.text, "")
+    made["service"], made["services"] = dictionary(columns["service"], tables.services)
+    made["version"], made["versions"] = dictionary(columns["version"], tables.texts)
+    made["error_type"], made["error_types"] = dictionary(columns["error_type"], tables.texts, "")
+    made["name"], made["names"] = dictionary(columns["name"], tables.texts, "")
     if tables.listed:
-        made["attributes"], made["attribute_sets"] = dictionary(columns["attributes"], tables.attribute_set, "")
+        made["attributes"], made["attribute_sets"] = dictionary(columns["attributes"], tables.attribute_sets, "")
     is_error = columns["severity"] >= reference.SEVERITY_ERROR
     return Rows.of(
         size,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,12 +17,12 @@ from stream.core.service_key import service_key
 _MOST_KEPT = 1 << 14
 
 
-def dictionary(index: Array, text_of: Callable[[int], str], *first: str) -> tuple[Array, tuple[str, ...]]:
+def dictionary(index: Array, texts_of: Callable[[list[int]], list[str]], *first: str) -> tuple[Array, tuple[str, ...]]:
     """Returns a column's indices into a dictionary of the texts that it uses, and the dictionary.
 
     Args:
         index: What a kernel interned, per row.
-        text_of: The text of an index.
+        texts_of: The texts of indices.
         first: Texts that the dictionary begins with, used or not.
 
     Shapes: `index` int32[n]; the indices returned are int32[n].
@@ -31,14 +31,17 @@ def dictionary(index: Array, text_of: Callable[[int], str], *first: str) -> tupl
     if not size:
         return index.copy(), first
     most = int(index.max()) + 1
+    if most == 1 and not first:
+        return np.zeros(size, "int32"), tuple(texts_of([0]))
     work = np.empty(2 * most + size, "int32")
     count = _numbered(address_of(index), size, most, address_of(work))
     used, dense = work[most : most + count].tolist(), work[2 * most :]
-    union = {text: i for i, text in enumerate(first)}
-    lookup = [union.setdefault(text_of(i), len(union)) for i in used]
-    if lookup != list(range(count)):  # some are spelled alike, or others come first
-        dense = np.array(lookup, "int32")[dense]
-    return dense, tuple(union)
+    texts = texts_of(used)
+    words = tuple(dict.fromkeys((*first, *texts)))
+    if words[:count] != tuple(texts):  # some are spelled alike, or others come first
+        number = {word: i for i, word in enumerate(words)}
+        dense = np.array([number[text] for text in texts], "int32")[dense]
+    return dense, words
 
 
 @kernel
@@ -98,30 +101,25 @@ class Tables:
         """Returns whether the tables are worth keeping for later calls."""
         return all(len(table) <= _MOST_KEPT for table in self._all)
 
-    def text(self, index: int) -> str:
-        """Returns a text, with U+FFFD for what is no UTF-8."""
-        text = self._texts.get(index)
-        if text is None:
-            text = self._texts[index] = self._words.word(index).decode("utf-8", "replace")
-        return text
+    def texts(self, indices: list[int]) -> list[str]:
+        """Returns texts, with U+FFFD for what is no UTF-8."""
+        return _looked_up(indices, self._texts, lambda index: self._words.word(index).decode("utf-8", "replace"))
 
-    def service(self, index: int) -> str:
-        """Returns a service key."""
-        key = self._service_keys.get(index)
-        if key is None:
-            environment, namespace, name = map(self.text, self._services.words_of(index))
-            key = self._service_keys[index] = service_key(environment or None, namespace or None, name or None)
-        return key
+    def services(self, indices: list[int]) -> list[str]:
+        """Returns service keys."""
+        return _looked_up(indices, self._service_keys, self._service_key)
 
-    def attribute_set(self, index: int) -> str:
-        """Returns the canonical text of a pair of sets: an item's own attributes go before its resource's."""
-        text = self._attribute_sets.get(index)
-        if text is None:
-            text = self._attribute_sets[index] = canonical(self._values(*self._pairs.words_of(index)))
-        return text
+    def attribute_sets(self, indices: list[int]) -> list[str]:
+        """Returns the canonical texts of sets of attributes."""
+        return _looked_up(indices, self._attribute_sets, lambda index: canonical(self.attributes_of(index)))
 
-    def _values(self, own: int, around: int) -> dict[str, Value]:
-        mine, its = self._sets.words_of(own), self._sets.words_of(around)
+    def _service_key(self, index: int) -> str:
+        environment, namespace, name = self.texts(list(self._services.words_of(index)))
+        return service_key(environment or None, namespace or None, name or None)
+
+    def attributes_of(self, index: int) -> Mapping[str, Value]:
+        """Returns the attributes of a pair of sets: an item's own go before its resource's."""
+        mine, its = map(self._sets.words_of, self._pairs.words_of(index))
         values: dict[str, Value] = {}
         for i, key in enumerate(self.listed):
             kind, value = mine[2 * i : 2 * i + 2] if mine[2 * i] != NONE else its[2 * i : 2 * i + 2]
@@ -131,9 +129,16 @@ class Tables:
 
     def _value(self, kind: int, value: int) -> Value:
         if kind == STRING:
-            return self.text(value)
+            return self.texts([value])[0]
         if kind == BOOL:
             return value != 0
         if kind == DOUBLE:
             return float(np.int64(value).view("float64"))
         return value
+
+
+def _looked_up(indices: list[int], held: dict[int, str], make: Callable[[int], str]) -> list[str]:
+    """Returns the text of each index; those that are not held yet are made first."""
+    if not held.keys() >= set(indices):
+        held.update({index: make(index) for index in indices if index not in held})
+    return [held[index] for index in indices]

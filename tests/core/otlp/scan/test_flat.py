@@ -341,6 +341,35 @@ def test_mutated_events():
     check_mutations(seed=1, count=10_000)
 
 
+def test_keys_that_differ_from_those_of_the_message_before():
+    keys = [
+        "version",
+        "versions",
+        "versio",
+        "version ",
+        "version\\u0031",
+        "code",
+        "cod",
+        "id",
+        "",
+        "a" * 14,
+        "a" * 15,
+        "a" * 40,
+    ]
+    spelt = [f'"{key}"{colon}"1.0"' for key in keys for colon in (":", " :", ": ", ";", "")]
+    values = [f'{{{one},"service":"a","time":"2026-01-02T03:04:05Z"}}' for one in spelt]
+    values += [f'{{"service":"a","time":"2026-01-02T03:04:05Z",{one}}}' for one in spelt]
+    for first in values[:5]:
+        same([value.encode() for other in values for value in (first, other)])
+    whole = values[0].encode()
+    same([piece for size in range(len(whole)) for piece in (whole, whole[:size], whole[size:])])
+
+
+def test_places_of_keys_beyond_those_that_are_remembered():
+    many = ",".join(f'"key{i}":"{i}"' for i in range(70))
+    same([START + f',{many},"version":"{i}"}}'.encode() for i in range(3)])
+
+
 def test_long_runs_of_offsets_share_a_receipt():
     decoded = same([USUAL] * 3 + [START + b"}"] * 50)
     assert decoded.receipts.items.tolist() == [2, 2, 2, 50]

@@ -1,0 +1,163 @@
+"""How many events there should have been: by a declared floor, and by another objective that counts the same events.
+
+Both say how many there were, never how many there will be. What is missing of them may have been bad.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from stream.core.cells import Column
+from stream.core.certificate.issuance import Shortfall
+from stream.core.engine.services import Service
+from stream.core.engine.state import SERIES, VERSIONS, State
+from stream.core.engine.windows import Reader, between, event_unit, plausible, row_of, window_start
+from stream.core.slo.spec import Objective, SliSignal
+from stream.core.units import HOUR_MINUTES
+
+EXPORT_MINUTES = 2
+"""What came so recently may not have been told by a metric yet: processes export theirs once a minute."""
+
+TOLD_WITHIN_MINUTES = HOUR_MINUTES
+"""An objective that counted nothing for so long, while events came, does not tell how many there were."""
+
+Stretches = Sequence[tuple[int, int]]
+
+
+def missing_of_window(state: State, reader: Reader) -> int:
+    """Returns the weight of the events that must have been in the objective's own window, so far, and never came.
+
+    Only minutes count that were read whole, in the history of both objectives, and that no budget adjustment leaves
+    out: both sums are of the same minutes. Old ones are known by ten minutes or by the hour (see `windows.between`).
+    """
+    objective, end = reader.objective, reader.closing.minute + 1
+    if not _expects(objective):
+        return 0
+    first = reader.span()[0]
+    if objective.calendar is None:
+        first = window_start(end, end - first)
+    first = _both_began(reader.service, objective, first, end)
+    return _missing(state, reader.service, objective, reader.observed_stretches(first, end))
+
+
+def shortfall(
+    state: State, service: Service, objective: Objective, version: str, minutes: tuple[int, int]
+) -> Shortfall | None:
+    """Returns what the evidence on a version lacks at most; nothing where nobody says how many events there were.
+
+    What is missing may be of any version, so it counts for each. No budget adjustment changes it.
+
+    Args:
+        state: Of the partition.
+        service: Of the version.
+        objective: That it is to meet.
+        version: Its name.
+        minutes: The minutes [first, last) of the evidence, all of them read whole.
+
+    Returns:
+        The shortfall; None where the other objective tells nothing of late: nobody knows then.
+    """
+    if not _expects(objective):
+        return Shortfall()
+    first, last = minutes
+    began, n_untold = _both_began(service, objective, first, last), 0
+    if objective.expected_from is not None:
+        other, recent = other_of(service, objective), [(max(first, last - TOLD_WITHIN_MINUTES), last)]
+        if other is None or not _is_told(state, service, objective, other, recent):
+            return None
+        compared = _compared_from(state, service, objective, other, began)
+        n_untold = _events_of(state, service, objective, version, (first, compared))
+        if _lag(objective, other) > 0:
+            n_untold += _events_of(state, service, objective, version, (max(compared, last - EXPORT_MINUTES), last))
+    weight = _missing(state, service, objective, [(began, last)])
+    return Shortfall(n_missing=-(-weight // event_unit(objective)), n_untold=n_untold)
+
+
+def other_of(service: Service, objective: Objective) -> Objective | None:
+    """Returns the objective that tells how many events there must be; None where none does."""
+    return next((o for o in service.objectives if o.name == objective.expected_from), None)
+
+
+def _expects(objective: Objective) -> bool:
+    """Returns whether anybody says how many events there must be. Slices of time are not counted so."""
+    said = objective.floor_per_hour is not None or objective.expected_from is not None
+    return said and objective.slices is None
+
+
+def _both_began(service: Service, objective: Objective, first: int, last: int) -> int:
+    other = other_of(service, objective)
+    return first if other is None else service.states[other.digest].covered_minutes(last, last - first)[0]
+
+
+def _is_told(state: State, service: Service, objective: Objective, other: Objective, recent: Stretches) -> bool:
+    return _weight(state, service, other, recent) > 0 or _weight(state, service, objective, recent) == 0
+
+
+def _missing(state: State, service: Service, objective: Objective, stretches: Stretches) -> int:
+    """Returns the weight that is missing by the floor or by the other objective, whichever says more."""
+    minutes = sum(last - first for first, last in stretches)
+    by_floor = (objective.floor_per_hour or 0) * minutes // HOUR_MINUTES * event_unit(objective)
+    missing = max(0, by_floor - _weight(state, service, objective, stretches))
+    other = other_of(service, objective)
+    if other is None:
+        return missing
+    begun = [(_compared_from(state, service, objective, other, first), last) for first, last in stretches]
+    stretches = [(first, last) for first, last in begun if first < last]
+    told = ceil(_weight(state, service, other, stretches) * objective.expected_share)
+    late = _told_late(state, service, objective, other, stretches)
+    return max(missing, told + late - _weight(state, service, objective, stretches))
+
+
+def _compared_from(state: State, service: Service, objective: Objective, other: Objective, first: int) -> int:
+    """Returns the first minute of a stretch that is compared: with a metric the one behind it, after a gap.
+
+    There a metric may tell at once what it counted all the while; so it may where a history begins.
+    """
+    before = first - 1
+    began = [service.states[o.digest].covered_minutes(first, 1)[0] <= before for o in (objective, other)]
+    known = all(began) and not state.clocks.gap_minutes(before, first)
+    return first if known or _lag(objective, other) == 0 else first + 1
+
+
+def _events_of(state: State, service: Service, objective: Objective, version: str, minutes: tuple[int, int]) -> int:
+    """Returns the events of a version in minutes, or, of old ones, in the hours that they lie in."""
+    cells, (first, last) = state.cells[VERSIONS], minutes
+    row = cells.index.get((service.key, objective.digest, version))
+    if row is None or first >= last:
+        return 0
+    floor = cells.rings[0].floor
+    if floor is not None and first < floor:
+        first, last = first // HOUR_MINUTES * HOUR_MINUTES, -(-last // HOUR_MINUTES) * HOUR_MINUTES
+    return between(cells, row, first, last)[Column.N]
+
+
+def _told_late(state: State, service: Service, objective: Objective, other: Objective, stretches: Stretches) -> int:
+    """Returns the weight that a metric tells after its stretches less what it tells in them of before.
+
+    A process tells its counts once a minute, so on average half a minute late: half of the last minute's events are
+    not told yet, and half of those of the minute before are told within. It matters where traffic changes; it does not
+    where the stretch began so long ago that single minutes are no longer known.
+    """
+    lag = _lag(objective, other)
+    floor = state.cells[SERIES].rings[0].floor
+    if lag == 0:
+        return 0
+    prompt = objective if lag > 0 else other
+    known = [(first, last) for first, last in stretches if floor is None or first - 1 >= floor]
+    untold = _weight(state, service, prompt, [(last - 1, last) for _, last in known])
+    before = _weight(state, service, prompt, [(first - 1, first) for first, _ in known])
+    return lag * (untold - before) // 2
+
+
+def _lag(objective: Objective, other: Objective) -> int:
+    """Returns 1 where only the other objective counts by a metric, -1 where only the objective itself does."""
+    return int(other.signal is SliSignal.METRICS) - int(objective.signal is SliSignal.METRICS)
+
+
+def _weight(state: State, service: Service, objective: Objective, stretches: Stretches) -> int:
+    row = row_of(state, service.key, objective, "")
+    if row is None:
+        return 0
+    cells = state.cells[SERIES]
+    return sum(plausible(objective, between(cells, row, first, last))[Column.WEIGHT] for first, last in stretches)

@@ -1,0 +1,158 @@
+"""What the inputs of composites said of each minute that may still change: of each the latest revision.
+
+It does not matter in which order, or how often, an indicator is read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import orjson
+
+from stream.core.slo.spec import Objective
+from stream.core.units import HOUR_MINUTES
+
+HEARD_MINUTES = 7 * HOUR_MINUTES
+"""Late rows correct an indicator for six hours; the rest is for its way here. Calendar periods settle after eight."""
+
+Input = tuple[str, str]
+"""Service key and name of an objective."""
+
+_BEFORE = "before"
+
+
+class Said(NamedTuple):
+    """What an indicator said of one minute. Weights are in 2^-16."""
+
+    revision: int
+    events: int
+    weight: int
+    weight_bad: int
+    gap: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Before:
+    """What is known of the minutes that were forgotten.
+
+    Args:
+        seen_minute: The newest of them with events; None where there is none.
+        whole_from: Every one of them from here on was reported, and read whole.
+    """
+
+    seen_minute: int | None
+    whole_from: int
+
+
+class Heard:
+    """What was heard of the inputs that are asked for."""
+
+    def __init__(self) -> None:
+        self.asking: dict[Input, list[Objective]] = {}
+        """The composites that each input is asked for by."""
+        self.changed: set[str] = set()
+        """Chunks that are not as they were at the last checkpoint."""
+        self._minutes: dict[int, dict[Input, Said]] = {}
+        self._before: dict[Input, Before] = {}
+        self.floor: int | None = None
+        """Minutes before it were forgotten; None before any minute closed."""
+
+    def ask(self, composites: Iterable[Objective]) -> None:
+        """Takes in which inputs are asked for, by which composites, and forgets all others. A composite is none."""
+        listed = list(composites)
+        own = {(o.service, o.name) for o in listed}
+        self.asking = {}
+        for objective in listed:
+            assert objective.composite is not None
+            for name in objective.composite.inputs:
+                if name not in own:
+                    self.asking.setdefault(name, []).append(objective)
+        for minute in list(self._minutes):
+            said = self._minutes[minute]
+            kept = {name: one for name, one in said.items() if name in self.asking}
+            if len(kept) < len(said):
+                self._keep(minute, kept)
+        if self._before.keys() - self.asking.keys():
+            self._before = {name: before for name, before in self._before.items() if name in self.asking}
+            self.changed.add(_BEFORE)
+
+    def take(self, name: Input, minute: int, said: Said) -> bool:
+        """Takes in what an input that is asked for said of a minute. Returns whether it is new."""
+        of_minute = self._minutes.setdefault(minute, {})
+        known = of_minute.get(name)
+        if known is not None and known.revision >= said.revision:
+            return False
+        of_minute[name] = said
+        self.changed.add(str(minute))
+        return True
+
+    def of(self, name: Input, minute: int) -> Said | None:
+        """Returns what an input said of a minute; None where nothing was heard."""
+        return self._minutes.get(minute, {}).get(name)
+
+    def is_complete(self, minute: int) -> bool:
+        """Returns whether every input that is asked for has said something of a minute."""
+        return len(self._minutes.get(minute, ())) == len(self.asking)
+
+    def is_seen(self, name: Input, minute: int, within_minutes: int) -> bool | None:
+        """Returns whether an input had events in the time that ends with a minute; None where that cannot be said.
+
+        It had none only where every minute of the time was reported, and read whole.
+        """
+        first = minute + 1 - within_minutes
+        held, whole = first if self.floor is None else max(first, self.floor), True
+        for at in range(minute, held - 1, -1):
+            said = self.of(name, at)
+            if said is not None and said.events:
+                return True
+            whole &= said is not None and not said.gap
+        if first < held:
+            before = self._before.get(name, Before(None, held))
+            if before.seen_minute is not None and before.seen_minute >= first:
+                return True
+            whole &= before.whole_from <= first
+        return False if whole else None
+
+    def forget_before(self, minute: int) -> None:
+        """Forgets the minutes before one; of these only what inventories need is kept."""
+        first = min(self._minutes, default=minute) if self.floor is None else self.floor
+        for gone in range(first, minute):
+            said = self._minutes.get(gone, {})
+            for name in self.asking:
+                one = said.get(name)
+                before = self._before.get(name, Before(None, first))
+                self._before[name] = Before(
+                    seen_minute=gone if one is not None and one.events else before.seen_minute,
+                    whole_from=before.whole_from if one is not None and not one.gap else gone + 1,
+                )
+            self._keep(gone, {})
+            self.changed |= {_BEFORE} if self.asking else set()
+        self.floor = minute if self.floor is None else max(self.floor, minute)
+
+    def _keep(self, minute: int, said: dict[Input, Said]) -> None:
+        if minute in self._minutes:
+            self.changed.add(str(minute))
+        if said:
+            self._minutes[minute] = said
+        else:
+            self._minutes.pop(minute, None)
+
+    def names(self) -> list[str]:
+        """Returns the names of the chunks that hold anything, in order."""
+        return [str(minute) for minute in sorted(self._minutes)] + ([_BEFORE] if self._before else [])
+
+    def dump(self, name: str) -> bytes:
+        """Returns the body of a chunk."""
+        if name == _BEFORE:
+            return orjson.dumps([[*key, b.seen_minute, b.whole_from] for key, b in sorted(self._before.items())])
+        return orjson.dumps([[*key, *said] for key, said in sorted(self._minutes[int(name)].items())])
+
+    def load(self, name: str, body: bytes) -> None:
+        """Takes back a chunk."""
+        entries = orjson.loads(body)
+        if name == _BEFORE:
+            self._before = {(s, o): Before(*rest) for s, o, *rest in entries}
+        else:
+            self._minutes[int(name)] = {(s, o): Said(*rest) for s, o, *rest in entries}

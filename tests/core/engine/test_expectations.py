@@ -1,0 +1,293 @@
+"""Events that must have been there: by a floor, and by another objective that counts the same events."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from math import ceil
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stream.core.certificate.lifecycle import CertificateState, Reason
+from stream.core.columns import Kind
+from stream.core.events import AlertEvent, CertificateEvent, Output, SliEvent
+from stream.core.points import Points, Temporality
+from stream.core.slo.alerts import Alerting
+from stream.core.slo.declared import Adjustment
+from stream.core.slo.sli import budget
+from stream.core.slo.spec import Objective
+from stream.core.units import MINUTE_NS, SECOND_NS, WEIGHT_ONE
+from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, objective, run
+from tests.core.engine.point_writer import metric_objective, named
+from tests.core.engine.slo_oracle import T0
+from tests.core.slo.test_sli import weighed
+from tests.core.streams.rules import Sample, points
+
+OTHER = "counted"
+
+
+def paired(target: str = "0.999", tolerance: str = "", **rest) -> Objective:
+    """Returns an objective on requests that expects as many as OTHER counts."""
+    return objective(target=target, expected_from=OTHER, expected_tolerance=tolerance, kinds=(Kind.SERVER,), **rest)
+
+
+def other(**rest) -> Objective:
+    """Returns what counts the same requests another way: here, calls."""
+    return objective(OTHER, "0.5", kinds=(Kind.CLIENT,), certified=False, **rest)
+
+
+def metric() -> Objective:
+    """Returns a metric that counts the same requests, and tells its counts once a minute."""
+    return metric_objective(OTHER, target="0.5", certified=False)
+
+
+@dataclass(frozen=True)
+class Minute:
+    """What is read in a minute: requests, bad ones among them, what OTHER counts, and what the metric tells."""
+
+    n: int = 0
+    bad: int = 0
+    other: int = 0
+    told: int = 0
+    weight: int = 1
+
+    def events(self, minute: int) -> list[Event]:
+        """Returns the rows."""
+        kinds = (
+            (self.n - self.bad, False, Kind.SERVER),
+            (self.bad, True, Kind.SERVER),
+            (self.other, False, Kind.CLIENT),
+        )
+        at_ns = T0_NS + minute * MINUTE_NS + SECOND_NS
+        return [
+            Event(at_ns, count=count, weight=count * self.weight * WEIGHT_ONE, bad=bad, kind=kind)
+            for count, bad, kind in kinds
+            if count
+        ]
+
+    def points(self, minute: int) -> Points | None:
+        """Returns the point that ends in the middle of the minute and covers the 60 s before."""
+        time_ns = T0_NS + minute * MINUTE_NS + MINUTE_NS // 2
+        sample = Sample(start=time_ns - MINUTE_NS, time=time_ns, value=float(self.told), temporality=Temporality.DELTA)
+        return named(points([sample])) if self.told else None
+
+
+def exported(counts: list[int], requests: list[int] | None = None, before: int = 0) -> list[Minute]:
+    """Returns minutes of requests; the metric tells `counts` once a minute, half a minute late."""
+    return [
+        Minute(n=n, told=earlier // 2 + count // 2)
+        for n, earlier, count in zip(requests or counts, [before, *counts], counts, strict=False)
+    ]
+
+
+def folded(
+    minutes: list[Minute],
+    *objectives: Objective,
+    losses: frozenset[int] = frozenset(),
+    adjustments: tuple[Adjustment, ...] = (),
+) -> list[Output]:
+    """Returns the outputs of these minutes and of two empty ones, so that they close."""
+    writer = LogWriter(replace(bundle(*objectives), adjustments=adjustments))
+    for number, minute in enumerate([*minutes, Minute(), Minute()]):
+        writer.record(
+            minute.events(number),
+            points=minute.points(number),
+            until_ns=T0_NS + (number + 1) * MINUTE_NS,
+            lost=3 if number in losses else 0,
+        )
+    return run(writer.log)[1]
+
+
+def indicators(outputs: list[Output]) -> dict[int, SliEvent]:
+    """Returns the last indicator of each minute of the paired objective."""
+    of_events = [o for o in outputs if isinstance(o, SliEvent) and o.objective.name != OTHER]
+    return {event.minute - T0: event for event in of_events}
+
+
+def certificate(outputs: list[Output]) -> CertificateEvent:
+    """Returns what was said last of the certificate."""
+    return [output for output in outputs if isinstance(output, CertificateEvent)][-1]
+
+
+def test_one_percent_that_never_came_gives_bounds_and_no_certificate():
+    """Five bad in 10,000 received where 10,100 are expected: 0.0495 % to 1.04 % are bad."""
+    minutes = [Minute(n=200, bad=int(i < 5), other=202) for i in range(50)]
+    outputs = folded(minutes, paired(window_minutes=60), other())
+    event = indicators(outputs)[49]
+    found = event.window_sli
+    assert (found.n, found.n_missing) == (10_000, 100)
+    assert (found.ratio_lower, found.ratio_upper) == (float(1 - Fraction(105, 10_100)), float(1 - Fraction(5, 10_100)))
+    assert event.budget == budget(weighed(10_000, 5), Fraction("0.001"), Fraction(50, 60), 100 * WEIGHT_ONE)
+    assert certificate(outputs).reasons == (Reason.INSUFFICIENT_EVIDENCE, Reason.MISSING_EVENTS)
+
+
+def test_few_missing_ones_do_not_outweigh_much_evidence():
+    """At 99 % one in a thousand that may have been bad leaves enough; at 99.9 % it does not."""
+    minutes = [Minute(n=999, other=1_000)] * 60
+    assert indicators(folded(minutes, paired(), other()))[59].window_sli.n_missing == 60
+    assert certificate(folded(minutes, paired("0.99"), other())).state is CertificateState.ISSUED
+    assert certificate(folded(minutes, paired("0.999"), other())).reasons == (Reason.MISSING_EVENTS,)
+
+
+def test_a_declared_tolerance_is_exact():
+    minutes = [Minute(n=1_000, other=1_100)] * 60
+    missing = [
+        indicators(folded(minutes, paired(tolerance=tolerance), other()))[59].window_sli.n_missing
+        for tolerance in ("", "0.01", "0.09", "0.1")
+    ]
+    assert missing == [6_000, 5_340, 60, 0]
+
+
+@pytest.mark.parametrize("steps", [0, 10, -10])
+def test_what_a_metric_tells_late_is_not_missing_where_traffic_rises_or_falls(steps: int):
+    counts = [1_000 + steps * i for i in range(60)]
+    outputs = folded(exported(counts, before=1_000 - steps), paired(), metric())
+    assert {event.window_sli.n_missing for event in list(indicators(outputs).values())[:60]} <= {0, 5}
+    assert certificate(outputs).state is CertificateState.ISSUED
+
+
+def test_after_a_gap_a_metric_tells_at_once_what_it_counted_within():
+    """A cumulative metric that was not read for ten minutes: its next point adds all of them."""
+    minutes = [*exported([100] * 20, before=100), *[Minute()] * 10, Minute(n=100, told=1_100)]
+    outputs = folded([*minutes, *exported([100] * 20, before=100)], paired(), metric(), losses=frozenset(range(20, 30)))
+    assert {event.window_sli.n_missing for event in indicators(outputs).values()} <= {0, 50}
+
+
+@pytest.mark.parametrize("quiet", [0, 5])
+def test_one_percent_is_missed_as_soon_as_the_metric_told_it(quiet: int):
+    """10,000 requests in one minute, and 10,100 told in it and in the next: no certificate, not even at once."""
+    burst = [Minute(n=10_000, told=5_050), Minute(n=1, told=5_050)]
+    outputs = folded([*[Minute(n=1, told=1)] * quiet, *burst, *[Minute(n=1, told=1)] * 20], paired(), metric())
+    states = [o for o in outputs if isinstance(o, CertificateEvent)]
+    assert {event.state for event in states} == {CertificateState.PENDING}
+    assert Reason.MISSING_EVENTS in states[-1].reasons
+
+
+def test_a_certificate_waits_until_a_metric_could_have_told_what_it_stands_on():
+    """3,700 requests suffice for 99.9 %; those of the second minute do once they are two minutes old."""
+    last = [o for o in folded(exported([3_700] * 10), paired(), metric()) if isinstance(o, CertificateEvent)][-1]
+    assert (last.state, last.minute - T0) == (CertificateState.ISSUED, 3)
+    alone = certificate(folded(exported([3_700] * 10), objective(target="0.999"), metric()))
+    assert alone.minute - T0 == 0
+
+
+def test_without_a_word_from_the_other_nobody_knows_what_is_missing():
+    outputs = folded([Minute(n=1_000)] * 10, paired(), other())
+    assert indicators(outputs)[9].window_sli.n_missing == 0
+    assert certificate(outputs).reasons == (Reason.MISSING_EVENTS,)
+
+
+def test_what_fell_silent_an_hour_ago_tells_nothing():
+    told = [Minute(n=1, other=1)] * 20
+    for silent, reasons in ((58, ()), (59, (Reason.MISSING_EVENTS,))):
+        last = certificate(folded([*told, *[Minute(n=1)] * silent, Minute(n=4_000)], paired(), other()))
+        assert last.reasons == reasons
+
+
+def test_evidence_from_before_the_other_was_known_is_not_confirmed():
+    """The other objective is edited: what it told before is forgotten, and what was missing then with it."""
+    writer = LogWriter(bundle(paired(), other()))
+    for number in range(60):
+        if number == 30:
+            writer.bundle, writer.config_version = bundle(paired(), replace(other(), target="0.4")), 1
+        told = 400 if number < 30 else 200
+        events = Minute(n=200, other=told).events(number)
+        writer.record(events, until_ns=T0_NS + (number + 1) * MINUTE_NS, configure=number in (0, 30))
+    last = certificate(run(writer.log)[1])
+    assert last.state is CertificateState.ISSUED
+    assert last.minute - T0 >= 30 + 3_678 // 200, "what came since has to suffice alone"
+
+
+def test_a_burst_that_nobody_confirmed_is_none_for_ever():
+    """That of the first minute of the history, also when the single minutes are forgotten."""
+    quiet = Alerting(rules=())
+    writer = LogWriter(bundle(replace(paired(), alerting=quiet), replace(metric(), alerting=quiet)))
+    for number in (0, 1, *range(2, 15 * 60, 30)):
+        minute = Minute(n=10_000 if number == 0 else 1, told=5_050 if number < 2 else 1)
+        until_ns = T0_NS + (number + 1) * MINUTE_NS
+        writer.record(minute.events(number), points=minute.points(number), until_ns=until_ns)
+    last = certificate(run(writer.log)[1])
+    assert (last.state, last.reasons) == (CertificateState.PENDING, (Reason.MISSING_EVENTS,))
+    assert last.minute - T0 > 13 * 60
+
+
+def test_what_is_missing_of_all_versions_may_be_of_each():
+    """The metric knows no versions, so a version that lacks nothing waits for the one that does."""
+    minutes = [Minute(n=100, other=150)] * 60
+    assert certificate(folded(minutes, paired(), other())).reasons == (Reason.MISSING_EVENTS,)
+
+
+def test_sampled_events_weigh_as_many_as_they_stand_for():
+    """One in ten was kept of 1,000 a minute, and 1,010 are told, in all minutes but the first of the history."""
+    event = indicators(folded([Minute(n=100, told=1_010, weight=10)] * 30, paired(), metric()))[29]
+    assert (event.window_sli.n, event.window_sli.total, event.window_sli.n_missing) == (3_000, 30_000, 290)
+
+
+def test_a_floor_is_weighed_as_well_and_the_higher_of_the_two_counts():
+    minutes = [Minute(n=10, other=10, weight=10)] * 60
+    for floor, missing in ((6_000, 0), (6_600, 600)):
+        event = indicators(folded(minutes, paired(floor_per_hour=floor), other()))[59]
+        assert event.window_sli.n_missing == missing
+
+
+def test_a_floor_holds_back_a_certificate():
+    for floor, state in ((6_000, CertificateState.ISSUED), (9_000, CertificateState.PENDING)):
+        slo = objective(target="0.999", floor_per_hour=floor)
+        assert certificate(folded([Minute(n=100)] * 60, slo)).state is state
+
+
+def test_no_adjustment_makes_a_certificate_forget_what_is_missing():
+    minutes = [Minute(n=100, other=100 if i < 20 else 200) for i in range(40)]
+    left_out = Adjustment(name="a", objectives=("availability",), start_minute=T0 + 20, end_minute=T0 + 40)
+    outputs = folded(minutes, paired(), other(), adjustments=(left_out,))
+    assert indicators(outputs)[39].window_sli.n_missing == 0
+    assert Reason.MISSING_EVENTS in certificate(outputs).reasons
+
+
+def test_an_alert_names_what_the_budget_may_be_at_most():
+    minutes = [Minute(n=100, bad=50, other=200)] * 30
+    fired = [o for o in folded(minutes, paired(), other()) if isinstance(o, AlertEvent)][-1]
+    assert fired.reading is not None
+    event = indicators(folded(minutes, paired(), other()))[fired.minute - T0]
+    assert fired.reading.budget == event.budget
+    assert event.budget != replace(event.budget, remaining_max_ratio=event.budget.remaining_min_ratio)
+
+
+counts = st.integers(0, 30)
+
+
+@given(
+    pattern=st.lists(st.tuples(counts, counts), min_size=1, max_size=13),
+    length=st.integers(5, 90),
+    losses=st.frozensets(st.integers(2, 80), max_size=2),
+    left_out=st.tuples(st.integers(0, 80), st.integers(1, 20)) | st.none(),
+    tolerance=st.sampled_from(("", "0.005", "0.3")),
+    window_minutes=st.sampled_from((60, 360)),
+)
+@settings(max_examples=15, deadline=None)
+def test_what_is_missing_is_what_the_minutes_that_both_saw_lack(
+    pattern, length, losses, left_out, tolerance, window_minutes
+):
+    """Minute by minute."""
+    minutes = [Minute(n=a, other=b) for a, b in (pattern[i % len(pattern)] for i in range(length))]
+    holes = {minute for loss in losses for minute in (loss, loss + 1)}
+    adjustments: tuple[Adjustment, ...] = ()
+    if left_out is not None:
+        first, count = left_out
+        holes |= set(range(first, first + count))
+        span = {"start_minute": T0 + first, "end_minute": T0 + first + count}
+        adjustments = (Adjustment(name="a", objectives=("availability",), **span),)
+    outputs = folded(
+        minutes,
+        paired(tolerance=tolerance, window_minutes=window_minutes),
+        other(),
+        losses=losses,
+        adjustments=adjustments,
+    )
+    for closed, event in indicators(outputs).items():
+        seen = [m for m in range(max(0, closed + 1 - window_minutes), min(closed + 1, length)) if m not in holes]
+        expected = ceil(sum(minutes[m].other for m in seen) * (1 - Fraction(tolerance or "0")) * WEIGHT_ONE)
+        lacking = max(0, expected - sum(minutes[m].n for m in seen) * WEIGHT_ONE)
+        assert event.window_sli.n_missing == -(-lacking // WEIGHT_ONE)
