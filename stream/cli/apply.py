@@ -15,7 +15,7 @@ from stream.config import exit_codes
 from stream.config.bundle import make_bundle
 from stream.config.openslo import Configuration, read_configuration
 from stream.config.problems import refuse_if_any, shown_lines
-from stream.config.sources import ENCODINGS, TOPICS, WRITTEN, read_source, telemetry
+from stream.config.sources import ENCODINGS, TOPICS, WRITTEN, check_sources, read_source, telemetry
 from stream.config.tuning import DEFAULT, RANGES, tuned
 from stream.core.slo.spec import Bundle, Settings, Source
 from stream.kafka.config_topic import publish_bundle, read_bundle
@@ -75,6 +75,9 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(arguments: argparse.Namespace) -> int:
     configuration, problems = read_configuration(arguments.files, now_ns=time.time_ns())
     refuse_if_any(problems)
+    if arguments.source is not None:
+        check_sources([read_source(text) for text in arguments.source])
+    tuned(Settings(), arguments.settings)
     for text in shown_lines(problems):
         print(text, file=sys.stderr)
     if arguments.strict and problems:

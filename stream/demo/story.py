@@ -161,7 +161,7 @@ SHIPPING = Service(
     indicators=(Indicator(objective="shipping-dispatched"),),
 )
 
-COMPOSITE = "storefront"
+COMPOSITE = "shopping"
 """The objective over those of checkout, search and shipping: its budget is made of minutes."""
 
 SERVICES = (STOREFRONT, CHECKOUT, ORDERS, GIFTCARDS, SEARCH, SHIPPING)

@@ -92,7 +92,7 @@ def test_a_new_user_creates_applies_runs_sends_and_counts(qma: Qma, tmp_path: Pa
     code, applied, warned = qma("apply", OBJECTIVE, "--source", f"{qma.source}=flat")
     assert code == 0
     assert [line.partition(": warning: ")[2][:34] for line in warned.splitlines()] == [
-        "spec.objectives[0].target: counts f"
+        "spec.objectives[0].target: counts "
     ]
     assert applied.splitlines()[-1] == "1 objective applied as version 0"
 

@@ -157,6 +157,12 @@ def test_a_file_that_does_not_exist_is_78_and_named(capsys: pytest.CaptureFixtur
     assert "nowhere.yaml:1:1: file: cannot be read (No such file" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("wrong", [("--source", "spans=avro"), ("--set", "versions_max=none")])
+def test_a_dry_run_looks_at_sources_and_limits_too(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]):
+    assert main(["apply", "--dry-run", OBJECTIVES[0], *wrong]) == 78
+    assert "nothing was published" not in capsys.readouterr().out
+
+
 def test_an_error_that_nobody_expected_is_70_and_asks_for_a_report(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):

@@ -19,7 +19,7 @@ from stream.core.service_key import partition_of
 from stream.core.sketch import WAITING_MAX, Durations
 from stream.core.slo.spec import Bundle, Objective
 from stream.core.streams import MetricStreams
-from stream.core.units import HOUR_MINUTES, MINUTE_NS
+from stream.core.units import HOUR_MINUTES, HOUR_NS
 
 SeriesKey = tuple[str, str, str]
 """Service key, objective digest, version. Series of an objective over all versions have the version ''."""
@@ -27,8 +27,8 @@ SeriesKey = tuple[str, str, str]
 SERIES, VERSIONS = "series", "versions"
 """Of a composite, the second has its components instead of versions."""
 
-WAIT_NS = MINUTE_NS
-"""A minute of composites that lacks an indicator closes so much later than minutes of the first stage do."""
+WAIT_MAX_NS = HOUR_NS
+"""Composites wait no longer than this for indicators: what these said of a minute is remembered for seven times that."""
 
 COMPOSITE_RINGS = (
     replace(MINUTE_RING, retention_minutes=MINUTE_RING.retention_minutes + 2 * HOUR_MINUTES),
@@ -120,7 +120,16 @@ class State:
     def lateness_ns(self) -> int:
         """A minute closes at the latest when the frontier is so far beyond its end."""
         assert self.bundle is not None
-        return self.bundle.settings.allowed_lateness_ns + (0 if self.heard is None else WAIT_NS)
+        return self.bundle.settings.allowed_lateness_ns + (0 if self.heard is None else self.wait_ns)
+
+    @property
+    def wait_ns(self) -> int:
+        """A minute of composites that lacks an indicator closes so much later than minutes of the first stage do.
+
+        Half of the time after which nothing may be decided on it any more.
+        """
+        assert self.bundle is not None
+        return min(self.bundle.settings.catching_up_after_ns // 2, WAIT_MAX_NS)
 
     def follow(self, first: State) -> None:
         """Takes over where the first stage is in the log, and under which configuration."""
