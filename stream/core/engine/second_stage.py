@@ -1,8 +1,8 @@
 """The second stage of the fold: composites, from indicators that first stages have published.
 
-Its minutes close after those of the first stage, as soon as all inputs of all composites here have told of them; one
-minute later without what is lacking, which then counts when it comes. The minute must pass by both clocks: a frontier
-that leaps outruns what first stages have yet to publish.
+Its minutes close after those of the first stage, as soon as all inputs of all composites here have told of them; some
+time later (a minute by default) without what is lacking, which then counts when it comes. That time must pass by both
+clocks: a frontier that leaps outruns what first stages have yet to publish.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from stream.core.engine.admission import FUTURE_AFTER_NS
 from stream.core.engine.close import begin, close_until
 from stream.core.engine.composites import book
 from stream.core.engine.heard import HEARD_MINUTES, Said
-from stream.core.engine.state import WAIT_NS, State
+from stream.core.engine.state import State
 from stream.core.engine.verdicts import Items, Verdicts
 from stream.core.events import DeadLetter, Output
 from stream.core.indicators import Indicators
@@ -93,17 +93,19 @@ def _take(second: State, indicators: Indicators, at: int) -> list[tuple[Objectiv
     before = heard.of(name, minute)
     if not heard.take(name, minute, said) or second.next_minute is None:
         return []
-    return [(o, _changed_minutes(o, minute, before, said, second.next_minute)) for o in asking]
-
-
-def _changed_minutes(objective: Objective, minute: int, before: Said | None, said: Said, end: int) -> range:
-    """Returns the closed minutes of a composite that one minute of a component may have changed: those before `end`."""
-    assert objective.composite is not None
-    if objective.composite.seen_minutes is None:
-        return range(minute, min(minute + 1, end))
-    if before is not None and (before.events > 0, before.gap) == (said.events > 0, said.gap):
-        return range(0)
-    return range(minute, min(minute + objective.composite.seen_minutes, end))
+    same = before is not None and (before.events > 0, before.gap) == (said.events > 0, said.gap)
+    seen_again = heard.seen_after(name, minute)
+    end = second.next_minute
+    changed: list[tuple[Objective, range]] = []
+    for objective in asking:
+        assert objective.composite is not None
+        within = objective.composite.seen_minutes
+        if within is None:
+            changed.append((objective, range(minute, min(minute + 1, end))))
+        elif not same:  # once it is seen again it no longer matters whether it was
+            until = minute + within if seen_again is None else min(minute + within, seen_again)
+            changed.append((objective, range(minute, min(until, end))))
+    return changed
 
 
 def _correct(second: State, objective: Objective, minutes: set[int]) -> None:
@@ -142,7 +144,7 @@ def _closable_until(first: State, second: State) -> int:
     assert first.clocks.frontier_ns is not None
     assert first.next_minute is not None
     assert second.next_minute is not None
-    waited = [minute for minute, now_ns in second.closed_at if now_ns + WAIT_NS <= first.clocks.now_ns]
+    waited = [minute for minute, now_ns in second.closed_at if now_ns + second.wait_ns <= first.clocks.now_ns]
     overdue = min((first.clocks.frontier_ns - second.lateness_ns) // MINUTE_NS, max(waited, default=0))
     until = max(second.next_minute, overdue)
     while until < first.next_minute and second.heard.is_complete(until):
