@@ -139,7 +139,8 @@ def _budget_lines(budget: Data, data: Data) -> Iterator[str]:
 def _flags(data: Data) -> Iterator[str]:
     flags = data["flags"]
     if data.get("revision"):
-        yield f"revision {data['revision']}: rows that came after the minute had closed corrected it"
+        what = "rows" if "components" not in data else "indicators of components"
+        yield f"revision {data['revision']}: {what} that came after the minute had closed corrected it"
     if flags["no_data"]:
         yield "no data: nothing was counted in this minute, and that passes no check"
     if flags["gap"]:
@@ -181,14 +182,15 @@ def _alert(e: Explanation) -> Iterator[str]:
     )
     yield from block("says", re.split(r"(?<=\.) (?=[A-Z0-9])", data["explanation"]))
     yield from block("rule", _rule(e))
+    unit = "event" if e.definition is None else e.definition.objective.unit.removesuffix("s")
     for name in ("long", "short"):
         if data[name] is not None:
             rate = figure(data[name]["burn_rate"])
-            found = f"{span(data[name])}: burn rate {rate}; {ratio_text(data[name], 'event')}"
+            found = f"{span(data[name])}: burn rate {rate}; {ratio_text(data[name], unit)}"
             yield labelled(f"{name} window", found)
     if data["long"] is not None:
         allowed = float(1 - Fraction(data["target"]))
-        yield labelled("", f"burn rate = share of bad events / the {allowed:g} that the objective allows")
+        yield labelled("", f"burn rate = share of bad {unit}s / the {allowed:g} that the objective allows")
     if data["budget"] is not None:
         yield from _budget_lines(data["budget"], data)
     if data["version"]:

@@ -18,7 +18,7 @@ from stream.config.wanted import read_wanted
 from stream.core.columns import Kind
 from stream.core.service_key import service_key
 from stream.core.slo.alerts import Alerting
-from stream.core.slo.burn_rate import DEFAULT_RULES, Severity, duration
+from stream.core.slo.burn_rate import DEFAULT_RULES, RuleKind, Severity, duration
 from stream.core.slo.composite import COMPONENTS_MAX, Component, Composite
 from stream.core.slo.spec import Objective, Wanted
 from stream.core.units import DAY_MINUTES
@@ -41,8 +41,11 @@ WITHIN_MINUTES_MAX = 7 * DAY_MINUTES
 
 _SERVICES_EXAMPLE = "[{service: checkout}, {service: search, spans: [{route: /search}]}]"
 _ALL_KINDS = tuple(sorted(int(kind) for kind in Kind))
-_TICKETS = tuple(rule for rule in DEFAULT_RULES if rule.severity is Severity.TICKET)
-"""Nobody is called out of bed for a span that is not instrumented."""
+_TICKETS = tuple(
+    rule for rule in DEFAULT_RULES if rule.severity is Severity.TICKET and rule.kind is not RuleKind.EVIDENCE_GAP
+)
+"""Nobody is called out of bed for a span that is not instrumented. A new inventory has a gap of evidence where a part was
+not seen yet, until `within` has passed."""
 
 
 def read_inventory(document: CompositeDocument, alerts: AlertDocuments, now_ns: int) -> list[Declared]:

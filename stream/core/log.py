@@ -196,7 +196,7 @@ def _decode_sections(header: dict[str, Any], data: bytes, position: int) -> LogR
         rows=decode_rows(bodies["rows"]) if "rows" in bodies else None,
         points=decode_points(bodies["points"]) if "points" in bodies else None,
         indicators=decode_indicators(bodies["indicators"]) if "indicators" in bodies else None,
-        backfill=bytes(bodies["backfill"]) if "backfill" in bodies else None,
+        backfill=bodies.get("backfill"),
         receipts=decode_receipts(bodies["receipts"]) if "receipts" in bodies else None,
         progress=_progress(orjson.loads(bodies["progress"])) if "progress" in bodies else None,
     )

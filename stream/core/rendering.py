@@ -143,15 +143,9 @@ def _window(event: SliEvent) -> dict[str, Any]:
         **_stretch(event.window_sli, event.start_minute, length),
         "complete_at": _time(event.end_minute * MINUTE_NS),
         "coverage_ratio": event.coverage,
-        "unit": _unit(event.objective),
+        "unit": event.objective.unit,
         **({"backfilled_minutes": event.backfilled_minutes} if event.backfilled_minutes else {}),
     }
-
-
-def _unit(o: Objective) -> str:
-    if o.slices is not None:
-        return "slices"
-    return "events" if o.composite is None else "minutes"
 
 
 def _exemplars(exemplars: Exemplars) -> dict[str, Any]:

@@ -18,14 +18,19 @@ from stream.core.indicators import Indicators
 from stream.core.otlp import Message, Messages
 from stream.core.points import NO_POINTS
 from stream.core.slo.sli import SLICE_ONE
-from stream.core.units import WEIGHT_ONE
+from stream.core.units import MINUTE_NS, WEIGHT_ONE
 from stream.ingest.columns import Columns
 
 EVENT_TYPE = "qma.sli.v1"
 
+EVENTS_MAX = 1 << 30
+"""Of one minute, weighted or not: the counters of a window of ninety days hold no more."""
+
 _INT64 = 1 << 63
+_MINUTES_MAX = _INT64 // MINUTE_NS
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MINUTE = timedelta(minutes=1)
+_SECTIONS: Mapping[type, str] = {dict: "an object", list: "a list"}
 
 
 @dataclass(slots=True)
@@ -116,7 +121,7 @@ def _indicator(value: bytes) -> dict[str, Any]:
         "objective": _text(data, "objective"),
         "minute": _minute(_text(sli, "start")),
         "revision": _count(data, "revision"),
-        "events": _count(sli, "n"),
+        "events": _count(sli, "n", EVENTS_MAX),
         "weight": weight,
         "weight_bad": weight_bad,
         "gap": _flag(flags, "gap"),
@@ -133,11 +138,12 @@ def exact_weights(total: float, good: float) -> tuple[int, int]:
     """
     for unit in (WEIGHT_ONE, SLICE_ONE):
         weight, weight_good = total * unit, good * unit
-        if weight.is_integer() and weight_good.is_integer() and 0 <= weight_good <= weight < _INT64:
+        if weight.is_integer() and weight_good.is_integer() and 0 <= good <= total <= EVENTS_MAX:
             return int(weight), int(weight) - int(weight_good)
     raise DecodeError(
         RejectReason.OUT_OF_RANGE,
-        f"fields `good` and `total` are {good!r} and {total!r}; expected multiples of 2^-30, good at most total",
+        f"fields `good` and `total` are {good!r} and {total!r}; expected multiples of 2^-30, good at most total, "
+        f"total at most {EVENTS_MAX}",
     )
 
 
@@ -146,8 +152,8 @@ def _minute(text: str) -> int:
         minutes, rest = divmod(datetime.fromisoformat(text) - _EPOCH, _MINUTE)
     except (ValueError, TypeError, OverflowError) as error:  # TypeError: it has no offset
         raise _wrong("a time", text, "RFC 3339") from error
-    if rest:
-        raise _wrong("a time", text, "a full minute")
+    if rest or not 0 < minutes < _MINUTES_MAX:
+        raise _wrong("a time", text, "a full minute from 1970 to 2262")
     return minutes
 
 
@@ -158,10 +164,10 @@ def _text(section: Mapping[str, Any], name: str) -> str:
     return value
 
 
-def _count(section: Mapping[str, Any], name: str) -> int:
+def _count(section: Mapping[str, Any], name: str, most: int = _INT64 - 1) -> int:
     value = _value(section, name)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < _INT64:
-        raise _wrong(f"field `{name}`", value, "a whole number from 0 on")
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= most:
+        raise _wrong(f"field `{name}`", value, f"a whole number from 0 to {most}")
     return value
 
 
@@ -193,4 +199,6 @@ def _value(section: Mapping[str, Any], name: str) -> Any:
 
 
 def _wrong(what: str, value: object, expected: str) -> DecodeError:
-    return DecodeError(RejectReason.WRONG_TYPE, f"{what} is {str(value)[:40]!r}; expected {expected}")
+    # A text of a section could go deeper than there is room on the stack.
+    found = _SECTIONS.get(type(value)) or repr(str(value)[:40])
+    return DecodeError(RejectReason.WRONG_TYPE, f"{what} is {found}; expected {expected}")

@@ -13,14 +13,16 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from stream.core.cells import HOUR_RING
 from stream.core.columns import Array, Rows, concat_rows
+from stream.core.engine.admission import FUTURE_AFTER_NS
 from stream.core.engine.backfill import SECTION_MINUTES_MAX, Backfill, encode_backfill
 from stream.core.errors import UnavailableError
 from stream.core.fingerprints import concat_fingerprints
 from stream.core.log import LogRecord, decode_record, encode_record
 from stream.core.otlp import Decoded, Messages
 from stream.core.slo.spec import CARRIERS, Bundle
-from stream.core.units import MINUTE_NS
+from stream.core.units import MINUTE_NS, minute_of
 from stream.kafka.batches import refused
 from stream.kafka.clients import ConsumerRecord, KafkaError, TopicPartition, ingest_producer, stop
 from stream.kafka.read_to_end import STALLED_S
@@ -98,17 +100,20 @@ class _Sources:
     def __init__(self, topics: Topics, job: Job, decode: Decode) -> None:
         self.partitions: list[SourcePartition] = []
         self.messages = 0
+        # A sender's clock may be ahead: its messages are older than what they tell of, and so is the first of two.
+        before_ns = FUTURE_AFTER_NS + job.bundle.settings.duplicate_minutes * MINUTE_NS
+        self.since_ns = min(job.earliest) * MINUTE_NS - before_ns
         self._topics = topics
         self._job = job
         self._decode = decode
 
     async def look(self) -> None:
         """Finds out what is retained."""
-        names, since_ns = self._job.topics(), min(self._job.earliest) * MINUTE_NS
+        names = self._job.topics()
         infos = await self._topics.describe(names)
         places = [TopicPartition(name, number) for name in sorted(infos) for number in range(infos[name].partitions)]
         held = await self._topics.stretches(places)
-        since = await self._topics.stretches_since(places, since_ns)
+        since = await self._topics.stretches_since(places, self.since_ns)
         for at in places:
             source = SourcePartition(
                 topic=at.topic,
@@ -272,22 +277,27 @@ def _check_readers(walk: LogWalk, recount: Recount, job: Job) -> None:
 async def _before_the_log(reading: _Sources, sightings: Sightings, recount: Recount) -> None:
     """Counts what lies before the log's first record, in the order of the messages' own timestamps."""
     bounds = {n: (source.start, sightings.boundary(n)) for n, source in enumerate(reading.partitions)}
-    total = sum(end - start for start, end in bounds.values())
-    times = [source.first_ns for source in reading.partitions if source.first_ns is not None]
-    if not total or not times:
-        return
-    first_ns, last_ns = min(times), max(sightings.first_ns or 0, *times)
-    slabs = -(-total // SLAB_MESSAGES)
-    starts, newest = {n: start for n, (start, _) in bounds.items()}, dict[int, int]()
-    for number in range(1, slabs + 1):
-        ends = {n: end for n, (_, end) in bounds.items()}
-        if number < slabs:
-            edge_ns = (first_ns + (last_ns - first_ns) * number // slabs) // MINUTE_NS * MINUTE_NS
-            found = await reading.offsets_at(edge_ns)
-            ends = {n: max(starts[n], min(end, found[n])) for n, end in ends.items()}
-        read, held = await reading.read({n: (starts[n], ends[n]) for n in ends if starts[n] < ends[n]})
+    first, newest = minute_of(reading.since_ns), dict[int, int]()
+    for ranges in await _slabs(reading, bounds, first, first + HOUR_RING.retention_minutes):
+        read, held = await reading.read(ranges)
+        starts = {number: start for number, (start, _) in ranges.items()}
         _count_by_minute(reading.partitions, read, held, starts, newest, recount)
-        starts = ends
+
+
+async def _slabs(reading: _Sources, ranges: Ranges, first: int, end: int) -> list[Ranges]:
+    """Returns stretches of the sources in the order of their timestamps, from minute `first` to `end`.
+
+    Each is of at most `SLAB_MESSAGES`, or of one minute.
+    """
+    messages = sum(behind - start for start, behind in ranges.values())
+    if messages <= SLAB_MESSAGES or end - first <= 1:
+        return [ranges] if messages else []
+    middle = (first + end) // 2
+    found = await reading.offsets_at(middle * MINUTE_NS)
+    edges = {n: max(start, min(behind, found[n])) for n, (start, behind) in ranges.items()}
+    before = {n: (start, edges[n]) for n, (start, _) in ranges.items()}
+    after = {n: (edges[n], behind) for n, (_, behind) in ranges.items()}
+    return [*await _slabs(reading, before, first, middle), *await _slabs(reading, after, middle, end)]
 
 
 def _count_by_minute(
@@ -321,9 +331,12 @@ async def _take(slab: Slab, walk: LogWalk, reading: _Sources, recount: Recount) 
 
 
 def _sections(job: Job, wanted: Wanted, recount: Recount, first: int) -> list[Backfill]:
-    """Returns the history from a minute on, the newest section first: each ends where the one before begins."""
+    """Returns the history from a minute on, the newest section first: each ends where the one before begins.
+
+    A slice is in the section that it begins in.
+    """
     events, slices = recount.missing(wanted, first), recount.slices(wanted, first, job.gaps)
-    end, slices_end = wanted.begins_at, wanted.begins_at + wanted.objective.slice_minutes
+    end, length = wanted.begins_at, wanted.objective.slice_minutes
     sections = []
     while first < end:
         begin = max(first, end - SECTION_MINUTES_MAX)
@@ -333,10 +346,10 @@ def _sections(job: Job, wanted: Wanted, recount: Recount, first: int) -> list[Ba
             first_minute=begin,
             end_minute=end,
             events=events.between(begin, end),
-            slices=slices.between(begin, slices_end),
+            slices=slices.between(-(-begin // length) * length, -(-end // length) * length),
         )
         sections.append(section)
-        end = slices_end = begin
+        end = begin
     return sections
 
 

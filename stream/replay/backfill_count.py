@@ -79,6 +79,7 @@ class Recount:
         self._in_log = False
         self._seen_version = BEFORE_THE_LOG
         self._progress_ns: dict[str, int] = {}
+        self._versions = {version for one in wanted for version in one.objective.versions}
         for one in wanted:
             self._count_for(one.objective, BEFORE_THE_LOG)
             self._count_for(_live(one.objective), one.since)
@@ -126,10 +127,13 @@ class Recount:
             self._progress_ns[record.incarnation] = clocks.now_ns
 
     def _count(self, record: LogRecord, read: Redecoded) -> None:
-        state, record = self._state, replace(record, rows=read.rows, fingerprints=read.fingerprints, points=None)
+        # Versions that nobody asks for are one: here none is idle, so that it could make room for another.
+        versions = tuple(version if version in self._versions else "" for version in read.rows.versions)
+        rows = replace(read.rows, versions=versions)
+        state, record = self._state, replace(record, rows=rows, fingerprints=read.fingerprints, points=None)
         repetitions = repetitions_in(state, record)
-        if len(read.rows):
-            apply_rows(state, record, read.rows, repetitions)
+        if len(rows):
+            apply_rows(state, record, rows, repetitions)
         repetitions.forget_uncounted(state)
         for source in record.sources:
             account = state.ledger.source(source)

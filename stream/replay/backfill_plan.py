@@ -19,6 +19,7 @@ SLAB_MESSAGES = 10_000
 """Messages that are read and decoded at a time: their rows are held together."""
 
 SLAB_RECORDS = 1_000
+SLAB_ROWS = 1 << 20
 
 STILL_READING_NS = MINUTE_NS
 """An ingest process writes every second: one that was silent for this long has ended."""
@@ -78,7 +79,6 @@ class Sightings:
     sources: Sequence[SourcePartition]
     from_beginning: bool
     first_version: int | None = None
-    first_ns: int | None = None
     boundaries: dict[int, int] = field(default_factory=dict)
     """Of each source: what lies before this offset the log says nothing about."""
     seen_ns: dict[int, int] = field(default_factory=dict)
@@ -92,7 +92,7 @@ class Sightings:
     def add(self, record: LogRecord, time_ns: int) -> None:
         """Takes in the next log record."""
         if self.first_version is None:
-            self.first_version, self.first_ns = record.config_version, time_ns
+            self.first_version = record.config_version
         covered = {source.id: source for source in record.sources}
         for number, source in enumerate(self.sources):
             found = covered.get(source.id)
@@ -119,11 +119,12 @@ class Slab:
     ranges: Ranges = field(default_factory=dict)
     covered: dict[int, list[int]] = field(default_factory=dict)
     messages: int = 0
+    rows: int = 0
 
     @property
     def is_full(self) -> bool:
         """It is time to read."""
-        return self.messages >= SLAB_MESSAGES or len(self.records) >= SLAB_RECORDS
+        return self.messages >= SLAB_MESSAGES or len(self.records) >= SLAB_RECORDS or self.rows >= SLAB_ROWS
 
     def ends(self) -> dict[int, Array]:
         """Returns how far each source is covered when each record is applied, by number of the source."""
@@ -163,7 +164,9 @@ class LogWalk:
         slab, read_again = self._slab, record.config_version < self._version
         if record.sources:
             self._writers[record.incarnation] = (record.config_version, time_ns)
-        slab.records.append((_kept(record, read_again), time_ns, read_again))
+        kept = _kept(record, read_again)
+        slab.records.append((kept, time_ns, read_again))
+        slab.rows += 0 if kept.rows is None else len(kept.rows)
         for source in record.sources:
             number = self._numbers.get(source.id)
             if number is None:

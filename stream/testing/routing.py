@@ -200,16 +200,16 @@ def indicator_rows(batch: Batch) -> list[dict[str, Any]]:
 
 
 def _copies(said: Sequence[dict[str, Any]], bundle: Bundle, home: Array) -> dict[int, list[dict[str, Any]]]:
-    """Returns the indicators of each destination: of every composite that is made of them, or else home."""
+    """Returns the indicators of each destination: home, where they count, and of every composite made of them."""
     wanted: dict[tuple[str, str], set[int]] = {}
     for objective in bundle.objectives:
         for name in objective.composite.inputs if objective.composite is not None else ():
             wanted.setdefault(name, set()).add(partition_of(objective.service, bundle.partitions))
     copies: dict[int, list[dict[str, Any]]] = {}
     for row in said:
-        places = sorted(wanted.get((row["service"], row["objective"]), {int(home[row["source"]])}))
-        for at in places:
-            copies.setdefault(at, []).append({**row, "counts": at == places[0]})
+        counts_at = int(home[row["source"]])
+        for at in {counts_at, *wanted.get((row["service"], row["objective"]), ())}:
+            copies.setdefault(at, []).append({**row, "counts": at == counts_at})
     return copies
 
 

@@ -49,3 +49,5 @@ def test_an_alert_names_the_component_and_the_cause():
     said = explained(began)
     assert "component prod/shop/payments/availability" in said
     assert "prod/shop/payments, which affects prod/shop/checkout, prod/shop/orders: " in said
+    assert "share of bad minutes / the 0.01 that the objective allows" in said
+    assert "% of 60 minutes good" in said

@@ -29,7 +29,7 @@ from stream.core.slo.spec import Bundle, Objective, SliSignal, Source
 from stream.core.units import MINUTE_NS, WEIGHT_ONE, minute_of
 from stream.ingest.cycle import Cycle, Fetched, Session, decode_piece, is_news, progress_of
 from stream.ingest.decoding import Decoders, Decoding
-from stream.ingest.indicators import decode_indicator_events, exact_weights
+from stream.ingest.indicators import EVENTS_MAX, decode_indicator_events, exact_weights
 from stream.ingest.routing import Configuration, Router
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, minute_by_minute, objective, run, steady
 
@@ -82,7 +82,7 @@ def test_every_published_indicator_comes_back_as_it_was_counted() -> None:
 @given(st.data())
 def test_weights_are_exact_in_the_unit_that_they_were_counted_in(data: st.DataObject) -> None:
     unit = data.draw(st.sampled_from([WEIGHT_ONE, SLICE_ONE]))
-    weight = data.draw(st.integers(0, 1 << 53))
+    weight = data.draw(st.integers(0, min(1 << 53, EVENTS_MAX * unit)))
     bad = data.draw(st.integers(0, weight))
     found, found_bad = exact_weights(weight / unit, (weight - bad) / unit)
     assert found * bad == found_bad * weight
@@ -90,7 +90,9 @@ def test_weights_are_exact_in_the_unit_that_they_were_counted_in(data: st.DataOb
         assert (found, found_bad) == (weight, bad)
 
 
-@pytest.mark.parametrize(("total", "good"), [(1.0, 2.0), (-1.0, -1.0), (0.1, 0.1), (1e18, 1.0), (5.0, 1 / 3)])
+@pytest.mark.parametrize(
+    ("total", "good"), [(1.0, 2.0), (-1.0, -1.0), (0.1, 0.1), (1e18, 1.0), (5.0, 1 / 3), (EVENTS_MAX + 1.0, 1.0)]
+)
 def test_what_no_minute_can_hold_is_refused(total: float, good: float) -> None:
     with pytest.raises(DecodeError, match="good at most total"):
         exact_weights(total, good)
@@ -134,8 +136,9 @@ def edited(value: bytes, path: str, new: Any = None) -> bytes:
         ("data.minute.start", "2026-11-22T10:00:30Z", RejectReason.WRONG_TYPE),
         ("data.minute.start", "2026-11-22T10:00:00", RejectReason.WRONG_TYPE),
         ("data.minute.start", "yesterday", RejectReason.WRONG_TYPE),
+        ("data.minute.start", "2600-01-01T00:00:00Z", RejectReason.WRONG_TYPE),
         ("data.minute.n", 1.5, RejectReason.WRONG_TYPE),
-        ("data.minute.n", 1 << 63, RejectReason.WRONG_TYPE),
+        ("data.minute.n", EVENTS_MAX + 1, RejectReason.WRONG_TYPE),
         ("data.minute.total", "6", RejectReason.WRONG_TYPE),
         ("data.minute.good", 1e9, RejectReason.OUT_OF_RANGE),
         ("data.flags.gap", "no", RejectReason.WRONG_TYPE),
@@ -152,7 +155,21 @@ def test_an_event_that_is_none_of_ours_is_refused(path: str, new: Any, reason: R
     assert receipts.digests[1] is not None
 
 
-@pytest.mark.parametrize("value", [b"", b"{", b"[]", b'{"type": "x", "subject": "s", "time": "now"}', b"\xff"])
+DEEP = b"[" * 1000 + b"]" * 1000
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        b"",
+        b"{",
+        b"[]",
+        b'{"type": "x", "subject": "s", "time": "now"}',
+        b"\xff",
+        pytest.param(DEEP, id="deep"),
+        pytest.param(b'{"type": ' + DEEP + b"}", id="deep-type"),
+    ],
+)
 def test_what_is_no_event_at_all_is_refused(value: bytes) -> None:
     decoded = decode_indicator_events(Messages.of([value]))
     assert (len(decoded.indicators), decoded.receipts.rejected.tolist()) == (0, [1])

@@ -17,6 +17,8 @@ from stream.core.engine.state import SERIES
 from stream.core.engine.windows import SLICES
 from stream.core.errors import UnavailableError
 from stream.core.events import BudgetEvent, CertificateEvent, Context, SliEvent
+from stream.core.log import decode_record
+from stream.core.otlp import Decoded, Messages
 from stream.core.rendering import render
 from stream.core.slo.calendar import Calendar
 from stream.core.slo.spec import BudgetingMethod, Objective, Slices
@@ -27,6 +29,7 @@ from stream.kafka.local import LocalKafka
 from stream.kafka.topics import TopicSpec
 from stream.replay.backfill import History, write
 from stream.replay.backfill import histories as histories_of
+from stream.replay.backfill_plan import LogWalk, Sightings
 from stream.replay.reading import Stretch, Topics, time_ns_of
 from tests.replay.history import (
     EVENTS,
@@ -245,6 +248,22 @@ def test_history_grows_backwards_in_steps_to_the_same_as_in_one():
     assert [entry.start_minute for entry in own(steps, LATER[0]).unentered][-1] == own(once, LATER[0]).begins_at
 
 
+def test_a_step_knows_what_was_sent_before_it_begins():
+    """An event that its sender's clock dates later, and one whose id was sent before."""
+    pipeline = quiet()
+    sent = [(20.5, event(T0_NS + 20 * MINUTE_NS, id="a")), (20.6, event(T0_NS + 23 * MINUTE_NS))]
+    sent += [(22.1, event(T0_NS + 22 * MINUTE_NS, id="a"))]
+    more = [(T0_NS + int(minutes * MINUTE_NS), value) for minutes, value in sent]
+    pipeline.messages = {**pipeline.messages, (EVENTS, 0): sorted([*pipeline.messages[EVENTS, 0], *more])}
+    build(pipeline, LATER[1])
+
+    [whole], [step] = (histories(pipeline, [LATER[1]], since=since) for since in (None, Since(T0 + 21, False)))
+
+    expected = whole.sections[0].events.between(T0 + 21, T0 + 60)
+    assert step.sections[0].events.minute.tolist() == expected.minute.tolist()
+    assert step.sections[0].events.values.tolist() == expected.values.tolist()
+
+
 def section_of(pipeline: Pipeline, about: Objective, **changes) -> Backfill:
     end = own(pipeline, about).begins_at
     minute = np.array([end - 5], np.int64)
@@ -424,6 +443,81 @@ def test_slices_are_judged_whole_up_to_those_that_the_objective_has_judged_itsel
     assert minute_cells(late, about, SLICES) == minute_cells(always, about, SLICES)
     assert len(history.sections[0].slices.minute) == 11
     assert 0 < history.sections[0].slices.sums()[Column.N_BAD] < 11
+
+
+def test_an_objective_on_one_version_has_its_history_however_many_others_there_were():
+    """Only two are kept at a time, and none of them is idle for long in what is read again."""
+    about = objective("of-one", versions=("v3",))
+    pipelines = []
+    for applied_at in (5, 330):
+        pipeline = quiet(minutes=340)
+        times = [T0_NS + i * MINUTE_NS // 4 for i in range(340 * 4)]
+        named = [(time_ns, event(time_ns - 1, version=f"v{i // 320}")) for i, time_ns in enumerate(times)]
+        pipeline.messages = {**pipeline.messages, (EVENTS, 0): named}
+        pipeline.apply(bundle(BEFORE, versions_max=2))
+        ingest = pipeline.ingest()
+        for minute in range(5, 341, 5):
+            if minute == applied_at:
+                pipeline.apply(bundle(BEFORE, about, versions_max=2))
+            ingest.read(T0_NS + minute * MINUTE_NS)
+        pipelines.append(pipeline)
+    always, late = pipelines
+
+    booked(late, histories(late, [about]))
+
+    assert minute_cells(late, about) == minute_cells(always, about) != {}
+
+
+def test_a_slice_is_in_the_section_that_it_begins_in(monkeypatch):
+    """The command ended when one section was written; the next one writes the rest."""
+    about = objective(
+        "by-slice", method=BudgetingMethod.TIMESLICES, slices=Slices(minutes=4, target="0.65"), window_minutes=1440
+    )
+    steps, always = small(about, bad_every=3, applied_at=42), small(about, bad_every=3, applied_at=1)
+    monkeypatch.setattr("stream.replay.backfill.SECTION_MINUTES_MAX", 17)
+
+    while found := [section for history in all_histories(steps, about) for section in history.sections]:
+        steps.book(found[0])
+
+    assert len(own(steps, about).unentered) == 3
+    assert minute_cells(steps, about, SLICES) == minute_cells(always, about, SLICES)
+
+
+def all_histories(pipeline: Pipeline, about: Objective) -> list[History]:
+    """Returns what there is to count; nothing where the history reaches back to the first message."""
+    return [] if own(pipeline, about).begins_at == T0 else histories(pipeline, [about])
+
+
+def test_how_much_is_held_at_a_time_does_not_depend_on_how_far_back_messages_reach(monkeypatch):
+    for module in ("backfill", "backfill_plan"):
+        monkeypatch.setattr(f"stream.replay.{module}.SLAB_MESSAGES", 60)
+    pipeline = quiet()
+    old_ns = T0_NS - 300 * 24 * HOUR_NS
+    pipeline.messages = {place: [(old_ns, b""), *listed] for place, listed in pipeline.messages.items()}
+    build(pipeline, LATER[1], first=161, applied_at=50)
+    decode, sizes = pipeline.decode, list[int]()
+
+    def measured(topic: str, messages: Messages) -> Decoded:
+        sizes.append(len(messages))
+        return decode(topic, messages)
+
+    pipeline.decode = measured  # type: ignore[method-assign]
+    histories(pipeline, [LATER[1]])
+
+    assert sum(sizes) >= 3 * 160
+    assert max(sizes) <= 60 + 3 * 4, "no more than a record of the log beyond it"
+
+
+def test_rows_that_wait_for_others_to_be_read_are_bounded(monkeypatch):
+    monkeypatch.setattr("stream.replay.backfill_plan.SLAB_ROWS", 8)
+    pipeline = small(LATER[1])
+    records = [decode_record(value) for _, value in pipeline.log]
+    walk = LogWalk([], Sightings([], True), version=0)
+
+    slabs = [slab for record in records if (slab := walk.add(record, 0)) is not None]
+
+    assert sum(len(slab.records) for slab in slabs) == len(records)
+    assert {slab.rows for slab in slabs} == {8}
 
 
 # On a broker

@@ -237,11 +237,11 @@ def pending_reasons(
 
 def _lacks_too_many(evidence: Evidence, objective: Objective, shortfall: Shortfall | None) -> bool:
     """Returns whether what the evidence lacks holds it back: what is missing, or that nobody could tell yet."""
+    bad_ratio_max, enough = float(objective.bad_ratio_max), log_threshold(ALPHA)
+    would_suffice = evidence.log_e(bad_ratio_max) >= enough
     if shortfall is None:
-        return True
-    bad_ratio_max = float(objective.bad_ratio_max)
-    at_worst, enough = evidence.log_e(bad_ratio_max, shortfall), log_threshold(ALPHA)
-    return at_worst < enough and (shortfall.n_missing > 0 or evidence.log_e(bad_ratio_max) >= enough)
+        return would_suffice
+    return evidence.log_e(bad_ratio_max, shortfall) < enough and (shortfall.n_missing > 0 or would_suffice)
 
 
 def watch(certificate: Certificate, objective: Objective, n: int, n_bad: int, lifetime_minutes: int) -> bool:

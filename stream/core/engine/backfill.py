@@ -28,8 +28,9 @@ from stream.core.slo.budget_ledger import Entry, EntryKind
 from stream.core.slo.spec import Objective
 from stream.core.units import HOUR_MINUTES
 
-SECTION_MINUTES_MAX = 45 * 24 * HOUR_MINUTES
-"""A section of more minutes could exceed the largest record; a longer history is several, the newest first."""
+SECTION_MINUTES_MAX = 34 * 24 * HOUR_MINUTES
+"""A section of more minutes, each with a slice, could exceed the largest record; a longer history is several, the
+newest first."""
 
 _HEAD_LENGTH = struct.Struct("<I")
 _NAMES = [column.name.lower() for column in Column]

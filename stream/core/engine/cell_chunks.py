@@ -75,7 +75,7 @@ def forgotten_chunks(state: State) -> dict[bytes, StoredSpan | None]:
 
 
 def encode_span(state: State, stored: StoredSpan) -> bytes:
-    """Returns the body of a span's chunk."""
+    """Returns the body of a span's chunk; nothing where no cell of it holds anything."""
     names: list[tuple[str, str, str]] = []
     series, periods, values = [], [], []
     for store in _STORES:
@@ -88,6 +88,8 @@ def encode_span(state: State, stored: StoredSpan) -> bytes:
         names += [(store, keys[at][1], keys[at][2]) for at in position[first].tolist()]
         periods.append(period)
         values.append(excess)
+    if not names:
+        return b""
     head = orjson.dumps(names)
     cells_ = _encode(np.concatenate(series), np.concatenate(periods), np.concatenate(values, axis=1))
     return _NAMES_LENGTH.pack(len(head)) + head + cells_

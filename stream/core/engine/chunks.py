@@ -85,7 +85,10 @@ def _changed(state: State) -> tuple[dict[bytes, bytes], list[bytes]]:
         chunks[_sketch_key(service, minute)] = _sketch(state.services[service], minute)
     forgotten = forgotten_chunks(state)
     left = {(stored.service, stored.span.number) for stored in forgotten.values() if stored and stored.span.ring == 0}
-    chunks |= _spans(state, changes.spans | spans_of_hours(state, changes.hours | left))
+    spans = changes.spans | spans_of_hours(state, changes.hours | left)
+    cells = _spans(state, spans)
+    chunks |= cells
+    without_cells = {span_key(span) for span in spans} - cells.keys()
     streams, emptied = _changed_streams(state)
     chunks |= streams
     fingerprints, expired = _changed_fingerprints(state)
@@ -93,7 +96,8 @@ def _changed(state: State) -> tuple[dict[bytes, bytes], list[bytes]]:
     chunks |= fingerprints | heard
     closed = {_sketch_key(*closed) for closed in changes.closed_sketches}
     left_over = _chunks_of_retired(state, changes.retired_services)
-    gone = sorted(forgotten.keys() | left_over | ((closed | emptied | expired | unheard) & state.stored))
+    no_more = closed | emptied | expired | unheard | without_cells
+    gone = sorted(forgotten.keys() | left_over | (no_more & state.stored))
     state.stored = (state.stored | set(chunks)) - set(gone)
     return chunks, gone
 
@@ -306,9 +310,9 @@ def _sketch(service: Service, minute: int) -> bytes:
 
 
 def _spans(state: State, spans: set[StoredSpan]) -> dict[bytes, bytes]:
-    """Returns the chunks of those spans that are stored."""
-    stored_ = sorted(span for span in spans if is_stored(state, span))
-    return {span_key(stored): _framed(encode_span(state, stored)) for stored in stored_}
+    """Returns the chunks of those spans that are stored and hold any cells."""
+    encoded = {span: encode_span(state, span) for span in sorted(spans) if is_stored(state, span)}
+    return {span_key(span): _framed(body) for span, body in encoded.items() if body}
 
 
 def _changed_streams(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:

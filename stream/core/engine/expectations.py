@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
+import numpy as np
+
 from stream.core.cells import Column
 from stream.core.certificate.issuance import Shortfall
 from stream.core.engine.services import Service
@@ -20,7 +22,7 @@ EXPORT_MINUTES = 2
 """What came so recently may not have been told by a metric yet: processes export theirs once a minute."""
 
 TOLD_WITHIN_MINUTES = HOUR_MINUTES
-"""An objective that counted nothing for so long, while events came, does not tell how many there were."""
+"""An objective that counted nothing for so long does not tell how many there were."""
 
 Stretches = Sequence[tuple[int, int]]
 
@@ -61,17 +63,21 @@ def shortfall(
     if not _expects(objective):
         return Shortfall()
     first, last = minutes
-    began, n_untold = _both_began(service, objective, first, last), 0
+    compared = _known_from(state, _both_began(service, objective, first, last))
+    missing, untold = _below_floor(state, service, objective, [(compared, last)]), 0
     if objective.expected_from is not None:
-        other, recent = other_of(service, objective), [(max(first, last - TOLD_WITHIN_MINUTES), last)]
-        if other is None or not _is_told(state, service, objective, other, recent):
+        other = other_of(service, objective)
+        told_until = _told_until(state, service, other, (max(first, last - TOLD_WITHIN_MINUTES), last))
+        if other is None or told_until is None:
             return None
-        compared = _compared_from(state, service, objective, other, began)
-        n_untold = _events_of(state, service, objective, version, (first, compared))
+        # What came since then hides nothing of what was missing before.
+        told = [(compared, min(last, told_until + EXPORT_MINUTES))]
+        missing = max(missing, _never_came(state, service, objective, other, told))
+        compared = _compared_from(state, service, objective, other, compared)
         if _lag(objective, other) > 0:
-            n_untold += _events_of(state, service, objective, version, (max(compared, last - EXPORT_MINUTES), last))
-    weight = _missing(state, service, objective, [(began, last)])
-    return Shortfall(n_missing=-(-weight // event_unit(objective)), n_untold=n_untold)
+            untold = _events_of(state, service, objective, version, (max(compared, last - EXPORT_MINUTES), last))
+    untold += _events_of(state, service, objective, version, (first, min(compared, last)))
+    return Shortfall(n_missing=-(-missing // event_unit(objective)), n_untold=untold)
 
 
 def other_of(service: Service, objective: Objective) -> Objective | None:
@@ -90,23 +96,43 @@ def _both_began(service: Service, objective: Objective, first: int, last: int) -
     return first if other is None else service.states[other.digest].covered_minutes(last, last - first)[0]
 
 
-def _is_told(state: State, service: Service, objective: Objective, other: Objective, recent: Stretches) -> bool:
-    return _weight(state, service, other, recent) > 0 or _weight(state, service, objective, recent) == 0
+def _known_from(state: State, first: int) -> int:
+    """Returns the first minute of a stretch from which on it can be summed: single minutes are forgotten by the hour.
+
+    What is missing before is forgotten as well, so nothing that came then speaks for anybody.
+    """
+    floor = state.cells[SERIES].rings[0].floor
+    return first if floor is None or first >= floor else -(-first // HOUR_MINUTES) * HOUR_MINUTES
+
+
+def _told_until(state: State, service: Service, other: Objective | None, minutes: tuple[int, int]) -> int | None:
+    """Returns the end of the newest of these minutes in which the other objective counted anything; None: of none."""
+    row = None if other is None else row_of(state, service.key, other, "")
+    if row is None:
+        return None
+    first, last = minutes
+    counted = np.flatnonzero(state.cells[SERIES].rings[0].row(row, first, last)[Column.WEIGHT])
+    return first + int(counted[-1]) + 1 if len(counted) else None
 
 
 def _missing(state: State, service: Service, objective: Objective, stretches: Stretches) -> int:
     """Returns the weight that is missing by the floor or by the other objective, whichever says more."""
+    missing, other = _below_floor(state, service, objective, stretches), other_of(service, objective)
+    return missing if other is None else max(missing, _never_came(state, service, objective, other, stretches))
+
+
+def _below_floor(state: State, service: Service, objective: Objective, stretches: Stretches) -> int:
     minutes = sum(last - first for first, last in stretches)
-    by_floor = (objective.floor_per_hour or 0) * minutes // HOUR_MINUTES * event_unit(objective)
-    missing = max(0, by_floor - _weight(state, service, objective, stretches))
-    other = other_of(service, objective)
-    if other is None:
-        return missing
+    least = (objective.floor_per_hour or 0) * minutes // HOUR_MINUTES * event_unit(objective)
+    return max(0, least - _weight(state, service, objective, stretches))
+
+
+def _never_came(state: State, service: Service, objective: Objective, other: Objective, stretches: Stretches) -> int:
     begun = [(_compared_from(state, service, objective, other, first), last) for first, last in stretches]
     stretches = [(first, last) for first, last in begun if first < last]
     told = ceil(_weight(state, service, other, stretches) * objective.expected_share)
     late = _told_late(state, service, objective, other, stretches)
-    return max(missing, told + late - _weight(state, service, objective, stretches))
+    return max(0, told + late - _weight(state, service, objective, stretches))
 
 
 def _compared_from(state: State, service: Service, objective: Objective, other: Objective, first: int) -> int:

@@ -28,7 +28,7 @@ SERIES, VERSIONS = "series", "versions"
 """Of a composite, the second has its components instead of versions."""
 
 WAIT_MAX_NS = HOUR_NS
-"""Composites wait no longer than this for indicators: what these said of a minute is remembered for seven times that."""
+"""Composites wait no longer than this for indicators: what these said of a minute is remembered seven times as long."""
 
 COMPOSITE_RINGS = (
     replace(MINUTE_RING, retention_minutes=MINUTE_RING.retention_minutes + 2 * HOUR_MINUTES),

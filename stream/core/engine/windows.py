@@ -123,9 +123,12 @@ class Reader:
 
     def window(self, length_minutes: int) -> list[int]:
         """Returns what counts against the budget in the window that ends with the minute."""
+        return self._window(length_minutes, self.row)
+
+    def _window(self, length_minutes: int, row: int | None) -> list[int]:
         end = self.closing.minute + 1
-        cell = self.closing.cell(length_minutes, self.row)
-        return self._counted(cell, window_start(end, length_minutes), end)
+        cell = self.closing.cell(length_minutes, row)
+        return self._counted(cell, row, window_start(end, length_minutes), end)
 
     def burn_rate(self, length_minutes: int) -> float | None:
         """Returns the burn rate of the window that ends with the minute, for readers; None without data."""
@@ -135,12 +138,17 @@ class Reader:
         return cell[Column.WEIGHT_BAD] / cell[Column.WEIGHT] / self._allowed
 
     def cohort_gap(self, length_minutes: int) -> CohortGap | None:
-        """Returns how much worse a cohort's window is than everyone's; None without data, and where it is no cohort."""
+        """Returns how much worse the events of a cohort's window are than everyone's; None without data, and where it
+        is no cohort. None, too, where the two have not counted the same minutes: one was edited or backfilled alone."""
         every = next((o for o in self.service.objectives if o.name == self.objective.cohort_of), None)
         if every is None:
             return None
-        of_all = Reader(self._state, self.service, every, self.closing)
-        return cohort_gap(self.window(length_minutes), of_all.window(length_minutes), self.unit)
+        of_all, end = Reader(self._state, self.service, every, self.closing), self.closing.minute + 1
+        first = end - length_minutes
+        if self.observed_stretches(first, end) != of_all.observed_stretches(first, end):
+            return None
+        own, whole = (one._window(length_minutes, one.events_row) for one in (self, of_all))
+        return cohort_gap(own, whole, self.event_unit)
 
     def budget_window(self) -> list[int]:
         """Returns what counts against the budget in the objective's own window, so far."""
@@ -149,7 +157,7 @@ class Reader:
         period, end = self.period(), self.closing.minute + 1
         if period is None:
             return list(_NOTHING)
-        return self._counted(self._to_date(period), period.start_minute, end)
+        return self._counted(self._to_date(period), self.row, period.start_minute, end)
 
     def _to_date(self, period: Period) -> list[int]:
         if self.row is None:
@@ -223,13 +231,13 @@ class Reader:
             return list(_NOTHING)
         return plausible(self.objective, between(self._state.cells[SERIES], self.row, first, last))
 
-    def _counted(self, cell: list[int], first: int, last: int) -> list[int]:
-        """Returns a cell less what budget adjustments exclude of the minutes [first, last)."""
-        if self.row is not None:
+    def _counted(self, cell: list[int], row: int | None, first: int, last: int) -> list[int]:
+        """Returns a cell less what budget adjustments exclude of the minutes [first, last) of its series."""
+        if row is not None:
             for start, end in self.own.excluded:
                 low, high = max(start, first), min(end, last)
                 if low < high:
-                    excluded = between(self._state.cells[SERIES], self.row, low, high)
+                    excluded = between(self._state.cells[SERIES], row, low, high)
                     cell = [a - b for a, b in zip(cell, excluded, strict=True)]
         return plausible(self.objective, cell)
 

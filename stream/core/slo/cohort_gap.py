@@ -29,6 +29,8 @@ class CohortGap:
 def cohort_gap(cohort: Sequence[int], every: Sequence[int], unit: int) -> CohortGap | None:
     """Returns the gap between a cohort's summed cell and that of everyone, the cohort among them; None without data.
 
+    None, too, where the cohort is more than everyone: two counters read at different instants may say so.
+
     A cohort and all the others are independent, a cohort and everyone are not: the bound is that of the difference from
     the others, by their share in everyone.
 
@@ -38,6 +40,8 @@ def cohort_gap(cohort: Sequence[int], every: Sequence[int], unit: int) -> Cohort
         unit: The weight of one, as of `sli`.
     """
     others = [a - b for a, b in zip(every, cohort, strict=True)]
+    if not 0 <= others[Column.WEIGHT_BAD] <= others[Column.WEIGHT]:
+        return None
     of_cohort, of_others = sli(cohort, unit), sli(others, unit)
     if of_cohort.ratio is None or of_others.ratio is None or of_cohort.interval is None or of_others.interval is None:
         return None

@@ -69,7 +69,7 @@ def explain(
 ) -> str:
     """Returns a few plain sentences; the first says what happened."""
     if rule.kind in (RuleKind.NO_DATA, RuleKind.EVIDENCE_GAP):
-        return _about_evidence(rule, state)
+        return _about_evidence(objective, rule, state)
     if rule.kind is RuleKind.COHORT_GAP:
         return _about_cohort(objective, rule, state, reading.cohort_gap)
     sentences = [_rates(rule, state, reading, factor)]
@@ -81,17 +81,17 @@ def explain(
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _about_evidence(rule: BurnRule, state: AlertState) -> str:
-    length = duration(rule.long_minutes)
+def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState) -> str:
+    length, is_composite = duration(rule.long_minutes), objective.composite is not None
     if rule.kind is RuleKind.NO_DATA:
         if state is AlertState.INACTIVE:
             return "Events arrive again."
-        return (
-            f"Not one event was counted in the last {length}, though every source was read: no data is not good data."
-        )
+        why = "every component was heard of" if is_composite else "every source was read"
+        return f"Not one event was counted in the last {length}, though {why}: no data is not good data."
+    whole = "heard of whole from every component" if is_composite else "read whole"
     if state is AlertState.INACTIVE:
-        return f"Every minute of the last {length} was read whole."
-    return f"Not every minute of the last {length} was read whole, so nothing in them passes a check."
+        return f"Every minute of the last {length} was {whole}."
+    return f"Not every minute of the last {length} was {whole}, so nothing in them passes a check."
 
 
 def _about_cohort(objective: Objective, rule: BurnRule, state: AlertState, gap: CohortGap | None) -> str:
@@ -142,8 +142,7 @@ def _chance(objective: Objective, reading: AlertReading) -> str:
     allowed = f"the {float(objective.bad_ratio_max):.3%} that the objective allows"
     if low > objective.bad_ratio_max:
         return f"The {span}, lies above {allowed}: not chance."
-    counted = "events" if objective.composite is None else "minutes"
-    return f"The {span}, includes {allowed}: {reading.long_sli.n} {counted} are too few to rule chance out."
+    return f"The {span}, includes {allowed}: {reading.long_sli.n} {objective.unit} are too few to rule chance out."
 
 
 def _suspicion(suspect: Suspect | None) -> str:

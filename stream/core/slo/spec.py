@@ -251,6 +251,13 @@ class Objective:
         return 1 if self.slices is None else self.slices.minutes
 
     @property
+    def unit(self) -> str:
+        """What its budget is made of, in the plural."""
+        if self.slices is not None:
+            return "slices"
+        return "events" if self.composite is None else "minutes"
+
+    @property
     def is_certifiable(self) -> bool:
         """Whether what it counts are single events or slices, each good or bad: what the tests of certificates need."""
         whole = self.method is not BudgetingMethod.RATIO_TIMESLICES and self.raw is None

@@ -135,7 +135,8 @@ def test_every_reason_is_listed_in_order():
     wanted = objective(service="unknown/-/x", signal=SliSignal.METRICS, metric="ratio", raw=RawRatio.SUCCESS)
     evidence = Evidence(n=1, n_bad=1, n_unknown=1, n_sampled=1, n_unsure=1, minutes=60)
     certificate = Certificate("unknown/-/x", "", "p", 0, 0, evidence={wanted.digest: evidence})
-    assert pending_reasons(certificate, [wanted], catching_up=True, shortfalls={wanted.digest: None}) == tuple(Reason)
+    lacking = {wanted.digest: Shortfall(n_missing=1)}
+    assert pending_reasons(certificate, [wanted], catching_up=True, shortfalls=lacking) == tuple(Reason)
 
 
 @pytest.mark.parametrize(
@@ -145,6 +146,7 @@ def test_every_reason_is_listed_in_order():
         (10_000, Shortfall(n_missing=100), True),  # up to 1.04 % may have been bad
         (1_000_000, Shortfall(n_missing=100), False),  # at most 105 in 1,000,100
         (1_000_000, None, True),  # nobody knows how many
+        (1_000, None, False),
         (1_000_000, Shortfall(n_untold=900_000), False),
         (1_000_000, Shortfall(n_untold=999_000), True),
         (1_000, Shortfall(n_untold=2_000), False),  # it would not suffice in any case

@@ -12,11 +12,19 @@ from hypothesis import strategies as st
 
 from stream.core.cells import COLUMNS, Column
 from stream.core.engine import Engine
-from stream.core.engine.backfill import NO_CELLS, Backfill, CellColumns, decode_backfill, encode_backfill
+from stream.core.engine.backfill import (
+    NO_CELLS,
+    SECTION_MINUTES_MAX,
+    Backfill,
+    CellColumns,
+    decode_backfill,
+    encode_backfill,
+)
 from stream.core.errors import DecodeError
 from stream.core.events import BudgetEvent, SliEvent
 from stream.core.log import LogRecord, decode_record, encode_record
 from stream.core.units import MINUTE_NS, minute_of
+from stream.kafka.clients import MAX_REQUEST_BYTES
 from tests.core.engine.log_writer import SERVICE, T0_NS, LogWriter, bundle, minute_by_minute, objective, steady
 
 ABOUT = objective()
@@ -222,3 +230,13 @@ def test_bytes_that_are_no_section_are_refused(data: bytes):
 
 def _values(one: Backfill) -> dict:
     return {name: getattr(one, name) for name in Backfill.__dataclass_fields__}
+
+
+def test_the_longest_section_fits_into_a_record():
+    """Every minute is a slice of its own, and every column holds something."""
+    minute = np.arange(START - SECTION_MINUTES_MAX, START)
+    full = CellColumns(minute=minute, values=np.full((COLUMNS, len(minute)), 1 << 60))
+    longest = Backfill(
+        service="s" * 255, digest=ABOUT.digest, first_minute=1, end_minute=START, events=full, slices=full
+    )
+    assert len(encode_backfill(longest)) + 1024 < MAX_REQUEST_BYTES

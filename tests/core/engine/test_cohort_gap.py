@@ -6,9 +6,10 @@ from dataclasses import replace
 from fractions import Fraction
 
 from stream.core.columns import Kind
-from stream.core.events import AlertEvent
+from stream.core.events import AlertEvent, SliEvent
 from stream.core.slo.alerts import Alerting, AlertState
 from stream.core.slo.burn_rate import cohort_gap_rule
+from stream.core.slo.spec import BudgetingMethod, Objective, Slices
 from stream.core.units import MINUTE_NS, SECOND_NS, WEIGHT_ONE
 from tests.core.engine.log_writer import T0_NS, Event, LogWriter, bundle, minute_by_minute, objective, run
 from tests.core.engine.slo_oracle import T0
@@ -63,3 +64,33 @@ def test_few_events_may_be_chance():
 
 def test_a_cohort_that_is_better_than_everyone_is_not_told_of():
     assert alerts(*[(1_000, 0)] * 30) == []
+
+
+def test_while_everyone_and_the_cohort_have_not_counted_the_same_minutes_nothing_is_said():
+    """What a certificate needs is added, which makes another objective of everyone and not of the cohort."""
+    writer = LogWriter(bundle(EVERY, COHORT))
+    minute_by_minute(writer, [minute(i, (1_000, 200)) for i in range(30)])
+    writer.bundle, writer.config_version = bundle(replace(EVERY, floor_per_hour=60), COHORT), 1
+    writer.record(until_ns=T0_NS + 30 * MINUTE_NS, configure=True)
+    minute_by_minute(writer, [*(minute(i, (1_000, 10)) for i in range(30, 110)), []], start=30)
+    outputs = run(writer.log)[1]
+    fired, resolved = (output for output in outputs if isinstance(output, AlertEvent))
+    began = min(o.minute for o in outputs if isinstance(o, SliEvent) and o.objective.floor_per_hour)
+    assert (fired.state, resolved.state) == (AlertState.FIRING, AlertState.INACTIVE)
+    assert fired.minute - T0 < 30
+    assert resolved.minute == began + 59
+
+
+def test_events_are_compared_also_where_the_budget_is_made_of_slices():
+    """A cohort with events in every other minute: its slices are no part of everyone's."""
+
+    def sliced(objective: Objective) -> Objective:
+        return replace(objective, method=BudgetingMethod.TIMESLICES, slices=Slices(minutes=1, target="0.85"))
+
+    batches = [*(minute(i, (1_000 if i % 2 else 0, 200 if i % 2 else 0)) for i in range(30)), []]
+    found = []
+    for objectives in ((EVERY, COHORT), (sliced(EVERY), sliced(COHORT))):
+        writer = LogWriter(bundle(*objectives))
+        minute_by_minute(writer, batches)
+        found.append([(a.minute, a.explanation) for a in run(writer.log)[1] if isinstance(a, AlertEvent)])
+    assert found[0] == found[1] != []

@@ -10,6 +10,7 @@ from jsonschema import Draft202012Validator
 from stream.core.events import AlertEvent, StatusEvent
 from stream.core.rendering import render
 from stream.core.slo.alerts import AlertState
+from stream.ingest.indicators import EVENTS_MAX
 from tests.core.engine.indicator_writer import (
     CHECKOUT,
     ORDERS,
@@ -88,6 +89,15 @@ def test_an_alert_names_the_component_and_who_fails_with_whom_and_ends():
     )
     assert data_of(ended)["causes"] == []
     assert "deploy" not in began.explanation
+
+
+def test_calls_are_counted_up_to_the_most_that_an_indicator_can_say():
+    writer = JourneyWriter(journey(composite(component(ORDERS), calls=(call(CHECKOUT, ORDERS),))))
+    for minute in range(70):
+        said = [Said(minute, ORDERS), Said(minute, CHECKOUT, EVENTS_MAX, EVENTS_MAX, objective="to-orders")]
+        writer.record(said, read_until=minute + 2.1)
+    (count,) = of_journey(run(writer.log)[1])[-1].calls
+    assert (count.n, count.bad) == (60 * EVENTS_MAX, 60 * EVENTS_MAX)
 
 
 def test_who_burns_for_reasons_of_its_own_is_no_cause_of_others():

@@ -186,6 +186,31 @@ def test_what_fell_silent_an_hour_ago_tells_nothing():
         assert last.reasons == reasons
 
 
+def test_what_nobody_confirmed_does_not_suffice_once_the_service_is_idle():
+    told = [Minute(n=1, other=1)] * 5
+    outputs = folded([*told, *[Minute(n=60)] * 70, *[Minute()] * 70], paired(), other())
+    assert certificate(outputs).reasons == (Reason.MISSING_EVENTS,)
+
+
+def test_what_comes_while_the_other_is_silent_makes_up_for_nothing():
+    """1,000 of 5,000 are missing; then 4,000 come of which the other has not counted one."""
+    outputs = folded([*[Minute(n=200, other=250)] * 20, *[Minute(n=200)] * 20], paired(), other())
+    assert Reason.MISSING_EVENTS in certificate(outputs).reasons
+
+
+@pytest.mark.parametrize("floor", [None, 60])
+def test_what_is_missing_is_missing_for_ever(floor: int | None):
+    """Also when single minutes are forgotten, and the evidence began in the middle of an hour."""
+    quiet = Alerting(rules=())
+    objectives = replace(paired(floor_per_hour=floor), alerting=quiet), replace(other(), alerting=quiet)
+    writer = LogWriter(bundle(*objectives))
+    for number in range(3, 15 * 60, 20):
+        minute = Minute(n=10_000, other=10_200) if number == 23 else Minute(n=20, other=20) if number > 23 else Minute()
+        writer.record(minute.events(number), until_ns=T0_NS + (number + 1) * MINUTE_NS)
+    last = certificate(run(writer.log)[1])
+    assert (last.state, last.reasons) == (CertificateState.PENDING, (Reason.MISSING_EVENTS,))
+
+
 def test_evidence_from_before_the_other_was_known_is_not_confirmed():
     """The other objective is edited: what it told before is forgotten, and what was missing then with it."""
     writer = LogWriter(bundle(paired(), other()))

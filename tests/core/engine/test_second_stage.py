@@ -210,6 +210,15 @@ def test_a_composite_comes_goes_and_comes_back():
         assert Engine.restore(0, topic).snapshot() == engine.snapshot()
 
 
+def test_a_service_whose_composites_are_withdrawn_leaves_nothing_behind():
+    written = writer(objective(), composite(*PAIR), minutes=5)
+    stored_at = len(written.log) - 1
+    written.configure(journey(objective()))
+    written.record(read_until=9)
+    _, topic, _ = fold(written.log, checkpoints=frozenset({stored_at}))
+    assert not [key for key in topic if key.startswith(b"composites/")]
+
+
 def test_one_with_other_components_is_another_and_forgets_what_it_no_longer_asks_for():
     written = writer(minutes=10)
     written.configure(journey(composite(component(ORDERS))))

@@ -2,6 +2,7 @@
 
 from fractions import Fraction
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,3 +34,9 @@ def test_the_bound_lies_below_the_gap(good, bad, others_good, others_bad):
     if gap is not None:
         assert gap.low <= float(gap.ratio) + 1e-12
         assert gap.ratio == Fraction(bad, n) - Fraction(bad + others_bad, n + others)
+
+
+@pytest.mark.parametrize(("cohort", "every"), [((20, 1), (10, 1)), ((5, 4), (10, 3)), ((5, 0), (6, 2))])
+def test_a_cohort_that_is_no_part_of_everyone_has_no_gap(cohort, every):
+    """One of two was counted from another minute on, or by two counters that are not read at one instant."""
+    assert cohort_gap(weighed(*cohort), weighed(*every), WEIGHT_ONE) is None

@@ -9,6 +9,7 @@ import pytest
 from stream.core.cells import COLUMNS
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import DEFAULT_RULES, RULES, SUPPLEMENTS, RuleKind
+from stream.core.slo.composite import Component, Composite
 from stream.core.slo.explanation import AlertReading, Suspect, explain
 from stream.core.slo.sli import Budget, budget, sli
 from stream.core.slo.spec import Objective
@@ -48,6 +49,19 @@ def test_a_page_names_rates_threshold_chance_budget_and_when_it_is_gone():
         "The 95 % interval of the error ratio, 17.638% to 22.592%, lies above the 0.100% that the objective allows: "
         "not chance. 80.0% of the budget is left. At this rate it is gone in 2.9 h."
     )
+
+
+def test_what_is_lacking_of_a_composite_are_its_components():
+    (gap,) = (rule for rule in DEFAULT_RULES if rule.kind is RuleKind.EVIDENCE_GAP)
+    (no_data,) = (rule for rule in DEFAULT_RULES if rule.kind is RuleKind.NO_DATA)
+    whole = replace(SLO, composite=Composite(components=(Component(service="a/b/d", objective="y"),)))
+    for rule, objective, wanted in (
+        (gap, SLO, "was read whole"),
+        (gap, whole, "was heard of whole from every component"),
+        (no_data, SLO, "every source was read"),
+        (no_data, whole, "every component was heard of"),
+    ):
+        assert wanted in explain(objective, rule, AlertState.FIRING, reading(), None, None)
 
 
 def test_few_events_may_be_chance():
