@@ -44,8 +44,8 @@ _ALL_KINDS = tuple(sorted(int(kind) for kind in Kind))
 _TICKETS = tuple(
     rule for rule in DEFAULT_RULES if rule.severity is Severity.TICKET and rule.kind is not RuleKind.EVIDENCE_GAP
 )
-"""Nobody is called out of bed for a span that is not instrumented. A new inventory has a gap of evidence where a part was
-not seen yet, until `within` has passed."""
+"""Nobody is called out of bed for a span that is not instrumented. A new inventory has gaps of
+evidence, as long as a part was not seen and `within` has not passed."""
 
 
 def read_inventory(document: CompositeDocument, alerts: AlertDocuments, now_ns: int) -> list[Declared]:
