@@ -75,9 +75,6 @@ def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) ->
 def _run(arguments: argparse.Namespace) -> int:
     configuration, problems = read_configuration(arguments.files, now_ns=time.time_ns())
     refuse_if_any(problems)
-    if arguments.source is not None:
-        check_sources([read_source(text) for text in arguments.source])
-    tuned(Settings(), arguments.settings)
     for text in shown_lines(problems):
         print(text, file=sys.stderr)
     if arguments.strict and problems:
@@ -89,6 +86,8 @@ def _run(arguments: argparse.Namespace) -> int:
     for text in described.declared(configuration):
         print(text)
     if arguments.dry_run:
+        check_sources(_sources(arguments.source, None))
+        _settings(arguments, None)
         print(f"{count} valid, nothing was published")
         return 0
     with connected(arguments) as connection:
