@@ -32,7 +32,7 @@ from stream.core.exemplars import Exemplar, Exemplars
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.budget_ledger import Entry
 from stream.core.slo.burn_rate import BurnRule, duration
-from stream.core.slo.sli import SLICE_ONE, Budget, Sli, bound_to_add
+from stream.core.slo.sli import Budget, Sli, bound_to_add, budget_unit
 from stream.core.slo.spec import Objective
 from stream.core.statistics.forecast import Forecast
 from stream.core.units import MINUTE_NS, SECOND_NS, WEIGHT_ONE
@@ -251,7 +251,7 @@ def _budget_entry(event: BudgetEvent) -> Rendered:
 
 def _entry(entry: Entry, event: BudgetEvent) -> dict[str, Any]:
     o = event.objective
-    unit = WEIGHT_ONE if o.slices is None and o.raw is None and o.composite is None else SLICE_ONE
+    unit = budget_unit(o)
     return {
         "kind": entry.kind,
         "start": _time(entry.start_minute * MINUTE_NS),

@@ -6,8 +6,9 @@ from fractions import Fraction
 
 from stream.core.cells import Column
 from stream.core.engine.forecasting import forecast_of
+from stream.core.engine.spans import stretches_without
 from stream.core.engine.state import State
-from stream.core.engine.windows import Reader, stretches_without
+from stream.core.engine.windows import Reader
 from stream.core.events import BudgetEvent, Output, SliEvent
 from stream.core.slo.budget_ledger import QUIET_MINUTES, Entry, EntryKind
 from stream.core.statistics.forecast import Forecast

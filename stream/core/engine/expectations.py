@@ -14,7 +14,8 @@ from stream.core.cells import Column
 from stream.core.certificate.issuance import Shortfall
 from stream.core.engine.services import Service
 from stream.core.engine.state import SERIES, VERSIONS, State
-from stream.core.engine.windows import Reader, between, event_unit, plausible, row_of, window_start
+from stream.core.engine.windows import Reader, between, plausible, row_of, window_start
+from stream.core.slo.sli import event_unit
 from stream.core.slo.spec import Objective, SliSignal
 from stream.core.units import HOUR_MINUTES
 

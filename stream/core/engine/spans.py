@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 Spans = tuple[tuple[int, int], ...]
 
@@ -18,15 +18,22 @@ def merged(spans: Iterable[tuple[int, int]]) -> Spans:
     return tuple(joined)
 
 
+def stretches_without(first: int, last: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Returns what is left of the minutes [first, last) without the holes [start, end), in order."""
+    if not holes:  # nearly always
+        return [(first, last)] if first < last else []
+    stretches: list[tuple[int, int]] = []
+    for start, end in sorted([*holes, (last, last)]):
+        if first < min(start, last):
+            stretches.append((first, min(start, last)))
+        first = max(first, end)
+    return stretches
+
+
 def without(spans: Iterable[tuple[int, int]], minute: int) -> Spans:
     """Returns stretches less one minute."""
-    left: list[tuple[int, int]] = []
-    for start, end in spans:
-        if start <= minute < end:
-            left += [part for part in ((start, minute), (minute + 1, end)) if part[0] < part[1]]
-        else:
-            left.append((start, end))
-    return tuple(left)
+    hole = [(minute, minute + 1)]
+    return tuple(left for start, end in spans for left in stretches_without(start, end, hole))
 
 
 def minutes_within(spans: Iterable[tuple[int, int]], first: int, last: int) -> int:

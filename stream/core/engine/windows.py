@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
 
 from stream.core.cells import Cells, Column, Ring
 from stream.core.columns import Array
 from stream.core.engine.services import Service, whole_slices
-from stream.core.engine.spans import minutes_within
+from stream.core.engine.spans import minutes_within, stretches_without
 from stream.core.engine.state import SERIES, VERSIONS, SeriesKey, State
 from stream.core.slo.budget_ledger import QUIET_MINUTES
 from stream.core.slo.burn_rate import window_lengths
 from stream.core.slo.calendar import Calendar, Period
 from stream.core.slo.cohort_gap import CohortGap, cohort_gap
-from stream.core.slo.sli import SLICE_ONE
+from stream.core.slo.sli import budget_unit, event_unit
 from stream.core.slo.spec import Objective
-from stream.core.units import DAY_MINUTES, HOUR_MINUTES, WEIGHT_ONE
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 
 SETTLED_AFTER_MINUTES = 8 * HOUR_MINUTES
 """Later than this after it closed, no row is counted for a minute: calendar periods take it in for good."""
@@ -93,7 +93,7 @@ class Reader:
         self.closing = closing
         self.events_row = row_of(state, service.key, objective, "")
         self.row = self.events_row if objective.slices is None else row_of(state, service.key, objective, SLICES)
-        self.unit = event_unit(objective) if objective.slices is None else SLICE_ONE
+        self.unit = budget_unit(objective)
         self._allowed = float(objective.bad_ratio_max)
 
     @property
@@ -240,23 +240,6 @@ class Reader:
                     excluded = between(self._state.cells[SERIES], row, low, high)
                     cell = [a - b for a, b in zip(cell, excluded, strict=True)]
         return plausible(self.objective, cell)
-
-
-def event_unit(objective: Objective) -> int:
-    """Returns the weight of one event: that of a point, or of a composite's minute, which are ratios, is finer."""
-    return WEIGHT_ONE if objective.raw is None and objective.composite is None else SLICE_ONE
-
-
-def stretches_without(first: int, last: int, holes: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
-    """Returns what is left of the minutes [first, last) without the holes [start, end), in order."""
-    if not holes:  # nearly always
-        return [(first, last)] if first < last else []
-    stretches: list[tuple[int, int]] = []
-    for start, end in sorted([*holes, (last, last)]):
-        if first < min(start, last):
-            stretches.append((first, min(start, last)))
-        first = max(first, end)
-    return stretches
 
 
 def row_of(state: State, service: str, objective: Objective, version: str) -> int | None:

@@ -55,6 +55,16 @@ class Sli:
     ratio_lower: float | None = None
 
 
+def event_unit(objective: Objective) -> int:
+    """Returns the weight of one event: that of a point, or of a composite's minute, which are ratios, is finer."""
+    return WEIGHT_ONE if objective.raw is None and objective.composite is None else SLICE_ONE
+
+
+def budget_unit(objective: Objective) -> int:
+    """Returns the weight of one of what the budget is made of: of an event, or a slice."""
+    return event_unit(objective) if objective.slices is None else SLICE_ONE
+
+
 def sli(cell: Sequence[int], unit: int = WEIGHT_ONE, missing: int = 0) -> Sli:
     """Returns the indicator of a summed cell.
 
