@@ -9,12 +9,16 @@ from stream.core.certificate.issuance import Certificate
 from stream.core.certificate.lifecycle import CertificateState
 from stream.core.engine import Engine
 from stream.core.engine.alerting import rules_of
+from stream.core.engine.certificates import certifications
 from stream.core.engine.services import Service
 from stream.core.events import SliEvent
 from stream.core.slo.alerts import Alert, AlertState
 from stream.core.slo.burn_rate import duration
+from stream.core.units import MINUTE_NS, SECOND_NS
 from stream.metrics.exposition import Gauge, escape
 from stream.metrics.rendering import EventSection, Samples, Section, declaration, latest, ratio
+
+_MINUTE_S = MINUTE_NS / SECOND_NS
 
 _Labelled = Sequence[tuple[str, SliEvent]]
 """The labels of an objective, and its newest event."""
@@ -59,6 +63,11 @@ _TARGET = Gauge("qma_objective_target_ratio", "The objective's target.")
 _ALERT_FIRING = Gauge("qma_alert_firing", "1 while a burn-rate alert fires, else 0.")
 _CERTIFICATE_STATE = Gauge(
     "qma_certificate_state", "1 for the state that the newest certificate of a version is in, else 0."
+)
+_CERTIFICATION = Gauge(
+    "qma_certification_seconds",
+    "Time from a version's first minute with events to its certificate, so far where it is pending; "
+    "absent once it ended, or after an hour without events.",
 )
 
 
@@ -124,6 +133,20 @@ def _certificates(engine: Engine) -> Mapping[Gauge, Samples]:
     }
 
 
+def _certifications(engine: Engine) -> Mapping[Gauge, Samples]:
+    return {
+        _CERTIFICATION: (
+            (f'service="{escape(certificate.service)}",version="{escape(certificate.version)}"', minutes * _MINUTE_S)
+            for certificate, minutes in certifications(engine.state)
+        )
+    }
+
+
+def _certification_states(engine: Engine) -> Hashable:
+    """What waits does so for longer with each minute that closes."""
+    return engine.state.next_minute, _certificate_states(engine)
+
+
 def _newest(service: Service) -> list[tuple[str, Certificate]]:
     """Returns the newest certificate of each version."""
     by_age = sorted(service.certificates.values(), key=lambda certificate: certificate.began_minute)
@@ -135,4 +158,5 @@ SECTIONS = (
     EventSection(gauges=_OF_EVENTS, families=lambda _: _OF_EVENTS, lines=_lines, values=_values),
     Section(gauges=(_ALERT_FIRING,), version=_alert_states, samples=_alerts),
     Section(gauges=(_CERTIFICATE_STATE,), version=_certificate_states, samples=_certificates),
+    Section(gauges=(_CERTIFICATION,), version=_certification_states, samples=_certifications),
 )

@@ -11,6 +11,7 @@ from stream import __version__
 from stream.core.certificate.lifecycle import CertificateState
 from stream.core.engine import Engine
 from stream.core.engine.alerting import rules_of
+from stream.core.engine.certificates import certifications
 from stream.core.events import SliEvent
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import duration
@@ -31,7 +32,7 @@ class PlainCollector(Collector):
         events = [event for engine in self._engines for event in engine.latest.values()]
         yield from _objectives(events)
         yield _alerts(self._engines)
-        yield _certificates(self._engines)
+        yield from _certificates(self._engines)
         if self._sloth:
             yield from _sloth(events)
 
@@ -72,15 +73,18 @@ def _alerts(engines: Iterable[Engine]) -> Metric:
     return family
 
 
-def _certificates(engines: Iterable[Engine]) -> Metric:
+def _certificates(engines: Iterable[Engine]) -> Iterator[Metric]:
     family = GaugeMetricFamily("qma_certificate_state", "", labels=["service", "version", "state"])
+    took = GaugeMetricFamily("qma_certification_seconds", "", labels=["service", "version"])
     for engine in engines:
         for key, service in engine.services.items():
             newest = {c.version: c for c in sorted(service.certificates.values(), key=lambda c: c.began_minute)}
             for version, certificate in newest.items():
                 for state in CertificateState:
                     family.add_metric([key, version, state], float(certificate.state is state))
-    return family
+        for certificate, minutes in certifications(engine.state):
+            took.add_metric([certificate.service, certificate.version], minutes * 60)
+    yield from (family, took)
 
 
 def _sloth(events: list[SliEvent]) -> Iterator[Metric]:

@@ -20,7 +20,7 @@ from stream.core.service_key import partition_of
 from stream.ingest.shuffle import IngestStats
 from stream.metrics.collectors import IngestCollector, StateCollector
 from stream.worker.status import StateStatus
-from tests.core.engine.log_writer import T0_NS, LogWriter, bundle, minute_by_minute, objective, run, steady
+from tests.core.engine.log_writer import SERVICE, T0_NS, LogWriter, bundle, minute_by_minute, objective, run, steady
 from tests.core.engine.scenarios import BAD, GOOD, QUIET, rich_log
 from tests.metrics.shown import OPENMETRICS, expose, scrape, series, status, value
 
@@ -162,6 +162,29 @@ def test_the_state_of_a_certificate_is_that_of_the_fold():
     assert value(family, service=GOOD, version="v1", state="issued") == 1
     assert value(family, service=BAD, version="v2", state="pending") == 1
     assert value(family, service=BAD, version="v1", state="revoked") == 1
+
+
+def test_the_time_to_a_certificate_stands_still_when_it_is_issued():
+    slo = objective(target="0.9", sampling_none=True)
+    writer = LogWriter(bundle(slo))
+    minute_by_minute(writer, steady(20, 4))
+    waiting, decided = [
+        scrape(StateCollector(status(run(writer.log[:length])[0])))["qma_certification_seconds"] for length in (5, 20)
+    ]
+
+    version = {"service": SERVICE, "version": "v1"}
+    assert value(waiting, **version) == 4 * 60  # four of the five minutes are closed
+    # 0.9 takes 35 events without a failure, which are there with the ninth minute; it closes a minute after it ended.
+    assert value(decided, **version) == 10 * 60
+
+
+def test_nobody_waits_for_the_certificate_of_a_version_without_events():
+    writer = LogWriter(bundle(objective()))
+    minute_by_minute(writer, [*steady(2, 4), *[[]] * 70])
+    families = scrape(StateCollector(status(run(writer.log)[0])))
+
+    assert value(families["qma_certificate_state"], service=SERVICE, version="v1", state="pending") == 1
+    assert families["qma_certification_seconds"].samples == []
 
 
 def test_refused_items_are_counted_by_reason():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
 from stream.core.cells import Column
@@ -74,6 +74,24 @@ def certificate_event(
         expires_ns=certificate.expires_ns,
         revoked_by=revoked_by,
     )
+
+
+def certifications(state: State) -> Iterator[tuple[Certificate, float]]:
+    """Yields each certificate that is issued or pending, and how many minutes it took, so far where it is pending.
+
+    It began with the version's first minute with events. One of a version without an event within the last hour is
+    left out: nobody waits for it.
+    """
+    if state.next_minute is None:
+        return
+    cells, wanted = state.cells[VERSIONS], (CertificateState.PENDING, CertificateState.ISSUED)
+    recent = cells.rings[0].sum(state.next_minute - HOUR_MINUTES, state.next_minute)[Column.N] > 0
+    for key, service in sorted(state.services.items()):
+        for certificate in sorted(service.certificates.values(), key=lambda certificate: certificate.version):
+            rows = [cells.index.get((key, digest, certificate.version)) for digest in certificate.evidence]
+            if certificate.state in wanted and any(recent[row] for row in rows if row is not None):
+                end = state.next_minute if certificate.issued_ns is None else certificate.issued_ns / MINUTE_NS
+                yield certificate, end - certificate.began_minute
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
