@@ -252,9 +252,9 @@ def _attribute_of_calls(spec: Section) -> str | None:
     """Returns the attribute of client spans that says whom they called; None where calls are not looked at."""
     if "calls" not in spec.entries:
         return None
-    example = "add `calls: {attribute: peer.service}`, or remove it"
+    example = "add `calls: {attribute: service.peer.name}`, or remove it"
     section = spec.section("calls", ("attribute",), missing=example)
-    missing = "add `attribute: peer.service`, which names the called service by its service.name"
+    missing = "add `attribute: service.peer.name`, which names the called service by its service.name"
     return read_attribute(section, "attribute", missing, "the name of an attribute") if section else None
 
 

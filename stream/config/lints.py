@@ -134,7 +134,8 @@ def _warn_of_blindness(service: str, some: Sequence[Declared], declared: Sequenc
         of_spans = objective.signal is SliSignal.SPANS and set(objective.kinds) <= set(_RECEIVED)
         if of_spans and _is_availability(objective) and objective.floor_per_hour is None:
             fix = (
-                f"add an SLO on client spans of a caller (`kinds: [client]`, `attributes: {{peer.service: {name}}}`) "
+                "add an SLO on client spans of a caller "
+                f"(`kinds: [client]`, `attributes: {{service.peer.name: {name}}}`) "
                 "or on a metric of the load balancer, or the annotation `qma/floor-per-hour`"
             )
             message = "counts failures by server spans alone, which crashed and hung requests never end"

@@ -149,8 +149,8 @@ def test_composites_and_inventories_are_told_in_words(capsys: pytest.CaptureFixt
         "1 x composite-shipping, over 30d"
     )
     assert says["composite/calls-of-search@checkout"] == (
-        "production/shop/search composite/calls-of-search@checkout: 0.997 of calls with peer.service=checkout succeed, "
-        "over 30d"
+        "production/shop/search composite/calls-of-search@checkout: 0.997 of calls with service.peer.name=checkout "
+        "succeed, over 30d"
     )
     assert says["coverage"] == (
         "production/shop/instrumentation coverage: 0.9 of 6 services or spans seen within 1d, over 30d"

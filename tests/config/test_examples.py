@@ -78,10 +78,16 @@ TABLE: dict[str, dict[str, Any]] = {
         "service": "production/shop/storefront",
         "target": "0.999",
         "kinds": (Kind.CLIENT,),
-        "attributes": (("peer.service", ("checkout",)),),
+        "attributes": (("service.peer.name", ("checkout",)),),
     },
     "canary-delta": {"target": "0.999", "kinds": SERVERS},
     "canary-similarity": {"target": "0.95", "kinds": SERVERS, "duration_lte_ns": 300_000_000},
+    "certification-latency": {
+        "service": "production/shop/qma",
+        "target": "0.95",
+        "certified": False,
+        **metric("qma_certification_seconds", **number(LTE, "21600")),
+    },
     "cohorts": {"target": "0.999"},
     "cold-starts": {"target": "0.99", **bad("faas.coldstart", "true")},
     "collector-delivery": {
@@ -100,6 +106,12 @@ TABLE: dict[str, dict[str, Any]] = {
         **bad("http.response.status_code", "500", "501", "502", "503", "504"),
     },
     "error-rate-by-counters": {"target": "0.999", **metric("shop.orders", bad_metric="shop.orders.failed")},
+    "evidence-completeness": {
+        "service": "production/shop/qma",
+        "target": "0.9999",
+        "certified": False,
+        **metric("qma_items_received_total", bad_metric="qma_items_rejected_total"),
+    },
     "failover-time": {
         "target": "0.95",
         "window_minutes": 90 * DAY,
@@ -137,14 +149,16 @@ TABLE: dict[str, dict[str, Any]] = {
     },
     "packet-loss": {
         "target": "0.9999",
-        **metric("system.network.packet.count", bad_metric="system.network.packet.dropped"),
+        **metric("system.network.packets", bad_metric="system.network.dropped"),
+        "without": (("device", ("lo",)),),
     },
     "planned-exclusion": {"target": "0.999"},
     "pod-restarts": {
         "target": "0.99",
         "signal": SliSignal.LOGS,
         "kinds": (),
-        **bad("k8s.event.reason", "BackOff", "Evicted", "OOMKilling"),
+        "attributes": (("k8s.object.kind", ("Pod",)),),
+        **bad("k8s.event.reason", "BackOff", "Evicted", "Unhealthy"),
     },
     "policy-violations": {"target": "0.999", **event("policy.decision", **bad("policy.decision", "deny"))},
     "rare-failures": {"target": "0.99999"},
@@ -157,14 +171,15 @@ TABLE: dict[str, dict[str, Any]] = {
     "replica-lag": {
         "service": "production/shop/orders-db",
         "target": "0.995",
-        **metric("postgresql.wal.lag", **number(LTE, "5")),
+        **metric("postgresql.wal.delay", **number(LTE, "5")),
+        "attributes": (("operation", ("replay",)),),
     },
     "retries": {
         "target": "0.99",
         "kinds": (Kind.CLIENT,),
         **bad("http.request.resend_count", "1", "10", "2", "3", "4", "5", "6", "7", "8", "9"),
     },
-    "round-trip-time": {"target": "0.99", **metric("probe.icmp.duration", duration_lte_ns=50_000_000)},
+    "round-trip-time": {"target": "0.99", **metric("probe_duration_seconds", **number(LTE, "0.05"))},
     "routes-and-versions": {
         "target": "0.99",
         "kinds": SERVERS,
@@ -221,7 +236,13 @@ OVER_OTHERS = ("composite", "coverage")
 """Their objectives are over others, which come first."""
 
 COHORTS = {"cohorts": 3, "canary-delta": 2, "canary-similarity": 2, "instance-divergence": 4}
-SECOND_SLOS = {"collector-delivery": 1, "missing-requests": 1, "sampling-consistency": 2, "traffic-shift": 1}
+SECOND_SLOS = {
+    "collector-delivery": 1,
+    "evidence-completeness": 1,
+    "missing-requests": 1,
+    "sampling-consistency": 2,
+    "traffic-shift": 1,
+}
 MORE = sum((*COHORTS.values(), *SECOND_SLOS.values())) + 16 + 7
 """Objectives beside the first of each file, and of those over others."""
 

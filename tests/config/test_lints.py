@@ -108,7 +108,7 @@ def test_server_spans_alone_do_not_see_a_crash() -> None:
     """Also not an alert on no data, which the default rules have: other instances go on."""
     ((found, line),) = blindness(slo(), slo(name="second"))
     assert found.startswith("counts failures by server spans alone, which crashed and hung requests never end; add")
-    assert "`attributes: {peer.service: checkout}`" in found
+    assert "`attributes: {service.peer.name: checkout}`" in found
     assert line == 5
     assert blindness(slo(policies=OWN), policy("14.4", no_data=True))
 
