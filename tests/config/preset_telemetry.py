@@ -270,6 +270,10 @@ SPAN_PRESETS: dict[str, Preset] = {
         http(200) + http(503) + http(429) + http(429, "/healthz") + not_served(http__response__status_code=429),
         {"throttling": {0: seen(2, 3, excluded=1)}},
     ),
+    "traffic-floor": Preset(
+        each(http(times=7, minute=minute) + http(500, minute=minute) for minute in range(6)) + HEALTH + not_served(),
+        {"traffic-floor": {minute: seen(7, 8, excluded=minute == 0) for minute in range(6)}},
+    ),
     "traffic-shift": Preset(
         in_region("eu-central-1", times=50)
         + in_region("us-east-1", times=50)

@@ -223,6 +223,7 @@ TABLE: dict[str, dict[str, Any]] = {
         "window_minutes": 90 * DAY,
         **event("incident.resolved", **number(LTE, "1800", "incident.time_to_recover_s")),
     },
+    "traffic-floor": {"target": "0.999", "kinds": SERVERS, "floor_per_hour": 600},
     "traffic-shift": {
         "target": "0.99",
         "kinds": SERVERS,

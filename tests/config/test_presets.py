@@ -182,6 +182,12 @@ def test_a_cohort_tells_how_much_worse_it_is_than_everyone(name: str, gaps: Mapp
     assert found == {cohort: pytest.approx(gap, abs=1e-15) for cohort, gap in gaps.items()}
 
 
+def test_requests_below_the_floor_are_missing() -> None:
+    """Ten a minute there must be, eight there were, of which seven were good."""
+    window = newest("traffic-floor").window_sli
+    assert (window.n, window.n_missing, window.ratio_lower) == (48, 12, 42 / 60)
+
+
 def test_requests_that_only_the_metric_knows_of_are_missing() -> None:
     """110 a minute by the metric, 100 by the spans, half a percent may differ; the first minute is no evidence."""
     window = newest("missing-requests").window_sli
