@@ -7,6 +7,7 @@ a `Cycle` collects them until it is full, `routing.Router` makes a log record pe
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
@@ -14,12 +15,12 @@ from typing import Self
 
 import numpy as np
 
-from stream.core.columns import Receipts, RejectReason, Rows, take_receipts
+from stream.core.columns import Receipts, RejectReason, RowFlag, Rows, take_receipts
 from stream.core.fingerprints import FINGERPRINT_BYTES
 from stream.core.indicators import Indicators
 from stream.core.log import LostRange, Progress, SourceProgress, SourceRange
 from stream.core.otlp import Decoded, Messages
-from stream.core.points import NO_POINTS, Points
+from stream.core.points import NO_POINTS, PointFlag, Points
 from stream.core.service_key import murmur2
 from stream.ingest.columns import Columns, concat_columns
 from stream.ingest.refused import decoded_refusals
@@ -305,6 +306,17 @@ class Cycle:
         moved = replace(session, next_offset=next_offset)
         sessions = (*self.sessions[:source], moved, *self.sessions[source + 1 :])
         return replace(self, sessions=sessions, touched=self.touched | {source})
+
+
+def invalid_texts(cycle: Cycle) -> Counter[str]:
+    """Returns the items of a cycle with a text that is no UTF-8, of which each topic has some."""
+    found: Counter[str] = Counter()
+    for part in cycle.parts:
+        for columns, flag in ((part.rows, RowFlag.INVALID_UTF8), (part.points, PointFlag.INVALID_UTF8)):
+            flagged = columns.source[(columns.flags & flag) != 0]
+            for source, items in zip(*np.unique(flagged, return_counts=True), strict=True):
+                found[cycle.sessions[source].topic] += int(items)
+    return found
 
 
 def sources_at_end(sessions: Sequence[Session], ends: Mapping[int, int]) -> frozenset[int]:

@@ -22,6 +22,7 @@ from stream.ingest.cycle import (
     Fetched,
     Session,
     decode_piece,
+    invalid_texts,
     is_news,
     pieces,
     progress_of,
@@ -333,6 +334,7 @@ class IngestLoop:
     def _count(self, cycle: Cycle) -> None:
         self._stats.messages += cycle.messages
         self._stats.rows += cycle.items
+        self._stats.invalid_utf8 += invalid_texts(cycle)
         assigned = self._consumer.assignment()
         for session in cycle.sessions:
             partition = TopicPartition(session.topic, session.partition)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -29,6 +30,7 @@ class IngestStats:
         cycles: Cycles committed.
         commits_rejected: Commits that a rebalance rejected; the next owner replays.
         lost_offsets: Source offsets that expired before they were read.
+        invalid_utf8: Items with a text that is no UTF-8, by topic.
         lag: Messages between position and end, by `topic/partition`.
         committed_at_s: Monotonic time of the last accepted commit; None before the first.
         compiled: Whether the decoder of a format is machine code yet, by `SIGNAL/encoding`.
@@ -42,6 +44,7 @@ class IngestStats:
     cycles: int = 0
     commits_rejected: int = 0
     lost_offsets: int = 0
+    invalid_utf8: Counter[str] = field(default_factory=Counter)
     lag: dict[str, int] = field(default_factory=dict)
     committed_at_s: float | None = None
     compiled: dict[str, bool] = field(default_factory=dict)

@@ -51,6 +51,7 @@ class IngestView(Protocol):
     cycles: int
     commits_rejected: int
     lost_offsets: int
+    invalid_utf8: Counter[str]
     lag: dict[str, int]
     committed_at_s: float | None
     compiled: dict[str, bool]
@@ -124,6 +125,14 @@ class IngestCollector(Collector):
             ("lost_offsets", "Source offsets that expired before they were read.", view.lost_offsets),
         ):
             yield CounterMetricFamily(f"qma_ingest_{name}", text, value=value)
+        invalid = CounterMetricFamily(
+            "qma_ingest_invalid_text_items",
+            "Items with a text that is no UTF-8: they count, and what cannot be read of it is U+FFFD.",
+            labels=["topic"],
+        )
+        for topic, items in sorted(view.invalid_utf8.items()):
+            invalid.add_metric([topic], items)
+        yield invalid
         lag = GaugeMetricFamily(
             "qma_ingest_lag_messages", "Messages of a source partition not yet read.", labels=["topic", "partition"]
         )

@@ -29,6 +29,7 @@ from stream.ingest.cycle import (
     column_bytes,
     decode_cycle,
     decode_piece,
+    invalid_texts,
     is_news,
     pieces,
     progress_of,
@@ -478,3 +479,16 @@ def test_the_applied_offset_alone_removes_what_two_sessions_sent_twice(history):
     once = Counter(range(len(bodies)))
     assert counted == once
     assert items == once
+
+
+def test_items_with_texts_that_are_no_utf8_are_counted_by_topic():
+    damaged = spans(["checkout", "shop"]).replace(b"checkout", b"chec\xffout")
+    sessions = (replace(session(0), topic="a"), replace(session(1), topic="b"), replace(session(2), topic="a"))
+    cycle = Cycle(sessions=sessions)
+    for source, values in ((0, [damaged, spans(["shop"])]), (1, [spans(["shop"])]), (2, [damaged, damaged])):
+        piece = (fetched(source, 0, values),)
+        cycle = cycle.added(piece, decode_cycle(piece, (traces.decode,) * 3))
+
+    assert cycle.items == 18 + 3 + 3
+    assert invalid_texts(cycle) == {"a": 9}
+    assert invalid_texts(Cycle(sessions=sessions)) == {}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,7 +37,7 @@ def engines() -> tuple[Engine, Engine]:
 def stats() -> IngestStats:
     return IngestStats(
         messages=1, rows=2, records=3, bytes=4, cycles=5, commits_rejected=6, lost_offsets=7, lag={"a/b.c/11": 8},
-        committed_at_s=1.0, compiled={"SPAN/otlp_proto": True},
+        committed_at_s=1.0, compiled={"SPAN/otlp_proto": True}, invalid_utf8=Counter({"otlp_spans": 9}),
     )  # fmt: skip
 
 
@@ -264,3 +264,9 @@ def test_the_lag_of_a_source_is_by_topic_and_partition():
     families = scrape(IngestCollector(stats()))
 
     assert value(families["qma_ingest_lag_messages"], topic="a/b.c", partition="11") == 8
+
+
+def test_texts_that_are_no_utf8_are_counted_by_topic():
+    families = scrape(IngestCollector(stats()))
+
+    assert value(families["qma_ingest_invalid_text_items"], topic="otlp_spans") == 9
