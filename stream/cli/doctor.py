@@ -161,7 +161,8 @@ async def _read(
 ) -> TopicReport:
     named = next((signal for name, signal in TOPICS.items() if f".{topic}".endswith(f".{name}")), None)
     expected = SourceSignal(source.signal) if source is not None else named
-    sample = TopicSample(topic=topic, signal=_SIGNALS[expected] if expected is not None else None, limits=limits)
+    signal = _SIGNALS[expected] if expected is not None else None
+    sample = TopicSample(topic=topic, signal=signal, limits=limits, now_ns=time.time_ns())
 
     def take(records: Sequence[ConsumerRecord]) -> None:
         sample.add([Observed(key=r.key, value=r.value, time_ns=max(0, r.timestamp) * 1_000_000) for r in records])
@@ -221,6 +222,9 @@ def _topic_object(report: TopicReport) -> dict[str, Any]:
         "newest_ns": sample.newest_ns or None,
         "tombstones": sample.tombstones,
         "repeated": sample.repeated,
+        "invalid_texts": sample.invalid_texts,
+        "future": sample.future,
+        "late": sample.late,
         "services": {key: _service_object(service) for key, service in sample.services.items()},
         "metrics": {name: asdict(metric) for name, metric in sample.metrics.items()},
         "log_events": dict(sample.log_events),
@@ -293,8 +297,11 @@ def _topic_lines(report: TopicReport, wall_ns: int) -> Iterator[str]:
     if named := [f"{name} {count:,}" for name, count in sample.log_events.most_common() if name]:
         yield f"  events       {_some(named)}"
     yield from _request_lines(report)
-    refused = {reason: refusals.items for reason, refusals in sample.rejected.items()}
-    yield f"  refused      {_counts(Counter(refused)) if refused else 'nothing'}"
+    refused = Counter({reason: refusals.items for reason, refusals in sample.rejected.items()})
+    for batch in newest.refused:
+        refused[batch.reason.value] += batch.records
+    refused += Counter(future=sample.future)
+    yield f"  refused      {_counts(refused) if refused else 'nothing'}"
 
 
 def _service_lines(report: TopicReport, noun: str) -> Iterator[str]:

@@ -203,9 +203,10 @@ def _refusals(report: TopicReport) -> Iterator[Finding]:
         yield Finding(
             level=Level.CHANGE,
             about=report.topic,
-            says=f"{refusals.items:,} of {total:,} items are refused as {reason}: {refusals.detail}",
+            says=f"{refusals.items:,} of {total:,} items are refused as {reason}: {'; or: '.join(refusals.details)}",
             fix=(reason_fix(reason),),
         )
+    yield from _clocks(report, total)
     for batch in report.newest.refused[:1]:
         number = len(report.newest.refused)
         more = f"; {number:,} such batches" if number > 1 else ""
@@ -221,6 +222,21 @@ def _refusals(report: TopicReport) -> Iterator[Finding]:
             says=f"a record batch is refused as {batch.reason.value}: {batch.detail}{more}",
             fix=fixes.get(batch.reason.value, ("look at the broker's disk: it was damaged after it was sent",)),
         )
+
+
+def _clocks(report: TopicReport, total: int) -> Iterator[Finding]:
+    """Items whose time is so far from that of their message that they will not be counted."""
+    for items, says, fix in (
+        (report.sample.future, "end more than five minutes after now: refused as future", reason_fix("future")),
+        (
+            report.sample.late,
+            "end more than six hours before their message was written: late, so not counted",
+            "look at the producers' clocks and at the Collector's sending_queue",
+        ),
+    ):
+        if items:
+            says = f"{items:,} of {total:,} items {says}"
+            yield Finding(level=Level.CHANGE, about=report.topic, says=says, fix=(fix,))
 
 
 def _transport(report: TopicReport) -> Iterator[Finding]:
@@ -255,11 +271,20 @@ def _transport(report: TopicReport) -> Iterator[Finding]:
             says=f"a message holds {each:.1f} items on average: larger ones cost less",
             fix=("Collector: processors.batch: {send_batch_size: 512, timeout: 1s}, in service.pipelines",),
         )
-    if sample.repeated:
+    if sample.invalid_texts:
         yield Finding(
             level=Level.ADVICE,
             about=topic,
-            says=f"{count(sample.repeated, 'message')} with the bytes of an earlier one, as in retries: counted once",
+            says=f"{count(sample.invalid_texts, 'item')} with a text that is no UTF-8: counted, with U+FFFD for what "
+            "cannot be read",
+            fix=("correct the producer: `qma decode` flags them as invalid_utf8",),
+        )
+    if sample.repeated:
+        same = "the bytes" if is_otlp else "the service and the `id`"
+        yield Finding(
+            level=Level.ADVICE,
+            about=topic,
+            says=f"{count(sample.repeated, 'message')} with {same} of an earlier one, as in retries: counted once",
             fix=("nothing needs a change; to count each: qma apply FILE… --set duplicate_minutes=0",),
         )
 

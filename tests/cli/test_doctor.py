@@ -150,8 +150,57 @@ def test_json_is_told_by_its_first_key(value: bytes, form: tuple[str, str] | Non
 def test_what_is_neither_json_nor_protobuf_is_refused_with_a_sentence() -> None:
     sample = sampled([Observed(key=None, value=b'{"service": ', time_ns=0), event()])
     assert sample.forms == {("events", "flat"): 1}
-    assert sample.rejected["malformed"].detail == "it begins like JSON and is none"
+    assert sample.rejected["malformed"].details == ["it begins like JSON and is none"]
     assert sample.unreadable == 1
+
+
+def test_what_is_no_event_on_a_topic_of_events_is_no_other_signal() -> None:
+    junk = [Observed(key=None, value=value, time_ns=0) for value in (b"[1]", b"nonsense", b'{"service": ')]
+    sample = sampled([event(), *junk], "telemetry.events", Signal.EVENT)
+    assert sample.forms == {("events", "flat"): 4}
+    assert {reason: refusals.items for reason, refusals in sample.rejected.items()} == {"wrong_type": 1, "malformed": 2}
+    # But what makes sense as spans is told as such.
+    assert ("traces", "otlp_proto") in sampled([event(), trace()], "telemetry.events", Signal.EVENT).forms
+
+
+def test_a_reason_names_what_it_stands_for() -> None:
+    sample = sampled([event(code="200"), event(count="3"), event(count="3"), event(kind=7), event(time=True)])
+    assert sample.rejected["wrong_type"].items == 5
+    assert [detail.split(";")[0] for detail in sample.rejected["wrong_type"].details] == [
+        'field `code` is "200"',
+        'field `count` is "3"',
+        "field `kind` is 7",
+    ]
+    says = only(findings([TopicReport(sample=sample, newest=Newest(partitions=1))], None), "wrong_type").says
+    assert "; or: field `count`" in says
+
+
+def test_equal_events_are_different_ones_unless_they_have_an_id() -> None:
+    assert sampled([event(), event(), event(id=""), event(id="")]).repeated == 0
+    same = [event(id="a"), event(id="a", duration_ms=3), event(id="b"), event(id="a", service="other")]
+    found = only(findings([report(same, "telemetry.events")], None), "retries")
+    assert found.says.startswith("1 message with the service and the `id` of an earlier one")
+
+
+def test_items_from_the_future_and_from_long_ago_are_told_before_a_pipeline_runs() -> None:
+    minute_ns, hour_ns = 60 * SECOND_NS, 3600 * SECOND_NS
+    at = {"a": 4 * minute_ns, "b": 6 * minute_ns, "c": -5 * hour_ns, "d": -7 * hour_ns}
+    messages = [event(service=name, time=NOW_NS + offset_ns) for name, offset_ns in at.items()]
+    # A clock that is ahead is ahead on the message, too.
+    messages.append(replace(event(service="e", time=NOW_NS + hour_ns), time_ns=NOW_NS + hour_ns))
+    sample = TopicSample(topic="telemetry.events", now_ns=NOW_NS)
+    sample.add(messages)
+    found = findings([TopicReport(sample=sample, newest=Newest(partitions=1))], None)
+    assert only(found, "future").says == "2 of 5 items end more than five minutes after now: refused as future"
+    assert only(found, "late").says.startswith("1 of 5 items end more than six hours before their message was written")
+    assert {only(found, word).level for word in ("future", "late")} == {Level.CHANGE}
+
+
+def test_texts_that_are_no_utf8_are_told() -> None:
+    damaged = replace(trace(), value=(trace().value or b"").replace(b"checkout", b"chec\xffout"))
+    found = only(findings([report([trace(), damaged])], None), "UTF-8")
+    assert found.says.startswith("10 items with a text that is no UTF-8: counted")
+    assert found.level is Level.ADVICE
 
 
 def test_a_guess_without_evidence_keeps_what_the_topic_promises() -> None:
