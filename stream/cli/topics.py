@@ -7,6 +7,8 @@ import asyncio
 
 from stream.cli.arguments import positive
 from stream.cli.connection import Connection, add_arguments, connected
+from stream.config.sources import read_source
+from stream.core.errors import ConfigError
 from stream.kafka.log_topic import log_has_create_time
 from stream.kafka.topics import Change, TopicSpec, TopicStatus, apply, pipeline_topics, show
 
@@ -57,10 +59,19 @@ def _add_shape(action: argparse.ArgumentParser) -> None:
     action.add_argument(
         "--source",
         action="append",
+        type=_topic,
         metavar="TOPIC",
         help="a topic that producers write to, created if it is missing; repeat it for several "
-        f"(default: {', '.join(SOURCES)})",
+        f"(default: {', '.join(SOURCES)}); TOPIC=ENCODING, as `qma apply` takes it, is understood",
     )
+
+
+def _topic(text: str) -> str:
+    """Returns the topic of a source, which may be written as for `qma apply`."""
+    try:
+        return read_source(text).topic if "=" in text else text
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
 
 
 async def _specs(arguments: argparse.Namespace, connection: Connection) -> list[TopicSpec]:

@@ -29,6 +29,7 @@ from stream.core.errors import ConfigError, IncompatibleError, UnavailableError
 
 _NO_ID = uuid.UUID(int=0)
 _UNKNOWN_TOPIC = 3
+_INVALID_TOPIC = 17
 _LEADER_NOT_AVAILABLE = 5
 _TOPIC_AUTHORIZATION_FAILED = 29
 _ATTEMPTS = 20
@@ -93,6 +94,10 @@ def _infos(response: Any) -> dict[str, TopicInfo]:
             continue
         if error_code == _TOPIC_AUTHORIZATION_FAILED:
             raise ConfigError(f"topic {name}: not allowed to describe it; grant DESCRIBE with kafka-acls")
+        if error_code == _INVALID_TOPIC:
+            raise ConfigError(
+                f"{name!r} is not the name of a topic: write at most 249 letters, digits, dots, underscores and hyphens"
+            )
         if error_code:
             raise UnavailableError(f"topic {name}: the broker answers Metadata with error code {error_code}")
         assert topic_id != _NO_ID, f"{name} without a topic id: a broker older than 2.8?"

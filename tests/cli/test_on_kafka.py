@@ -56,6 +56,17 @@ def test_send_refuses_a_topic_that_does_not_exist(qma: Qma):
     )
 
 
+def test_a_source_is_created_however_it_is_written_and_what_is_no_name_is_said(qma: Qma):
+    sources = ("--source", f"{qma.prefix}app=logs:otlp_json", "--source", f"{qma.prefix}otlp_spans")
+    code, out, err = qma("topics", "apply", "--partitions", "1", *sources)
+    assert code == 0, out + err
+    assert [f"created {qma.prefix}{name}: 1 partitions" in out for name in ("app", "otlp_spans")] == [True, True]
+
+    code, _, err = qma("topics", "apply", "--source", "my topic")
+    assert code == 78
+    assert "'my topic' is not the name of a topic" in err
+
+
 @pytest.mark.parametrize("command", [("apply", AVAILABILITY), ("tail", "sli"), ("ledger",)])
 def test_without_topics_a_command_says_how_to_create_them(qma: Qma, command: tuple[str, ...]):
     code, _, err = qma(*command)

@@ -53,6 +53,7 @@ def qma(*arguments: str) -> tuple[int, str, str]:
         ("tail sli --max 0", "'0' is not a whole number from 1 on"),
         ("topics apply --partitions x", "'x' is not a whole number from 1 on"),
         ("topics apply --replication 0", "'0' is not a whole number from 1 on"),
+        ("topics apply --source app=logs:", "write TOPIC=ENCODING or TOPIC=SIGNAL:ENCODING"),
         ("worker --state -1", "'-1' is not a whole number from 0 on"),
         ("ledger --wait nan", "'nan' is not a number of seconds"),
         ("ledger --forever", "unrecognized arguments: --forever"),
