@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 
 from stream.config.problems import either, nearest, quoted, shown
@@ -24,6 +25,8 @@ ENCODINGS: Mapping[SourceSignal, tuple[Encoding, ...]] = {
 }
 """What telemetry a source can carry, and how it can be written."""
 
+_TOPIC = re.compile(r"(?!\.{1,2}$)[a-zA-Z0-9._-]{1,249}")
+"""Names that Kafka accepts."""
 
 WRITTEN = tuple(encoding for encoding in Encoding if any(encoding in known for known in ENCODINGS.values()))
 """All of these ways to write."""
@@ -89,12 +92,18 @@ def check_sources(sources: Sequence[Source]) -> None:
     """Refuses sources of telemetry that cannot be read.
 
     Raises:
-        ConfigError: There is none, one is listed twice, or a signal or an encoding is not known or does not fit.
+        ConfigError: There is none, one is listed twice or has a name that no topic can have, or a signal or an encoding
+            is not known or does not fit.
     """
     if not sources:
         raise ConfigError("no source topic is configured, so nothing would ever be read; name at least one")
     topics: set[str] = set()
     for source in sources:
+        if not _TOPIC.fullmatch(source.topic):
+            raise ConfigError(
+                f"the source {quoted(source.topic)} is not the name of a topic; write at most 249 letters, digits, "
+                "dots, underscores and hyphens"
+            )
         _check_known("signal", source.signal, tuple(ENCODINGS), source)
         _check_known("encoding", source.encoding, WRITTEN, source)
         fitting = ENCODINGS[SourceSignal(source.signal)]

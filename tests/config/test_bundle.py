@@ -119,6 +119,9 @@ def test_what_state_is_bound_to_cannot_change(change: dict[str, Any], words: str
     [
         ({"sources": ()}, "no source topic"),
         ({"sources": (SOURCES[0], SOURCES[0])}, "the source `otlp_spans` is listed twice"),
+        # A worker that asks a broker for such a topic is refused, and ends.
+        ({"sources": (Source(topic="my topic", encoding="flat"),)}, "the source `my topic` is not the name of a topic"),
+        ({"sources": (Source(topic="..", encoding="flat"),)}, "the source `..` is not the name of a topic"),
         ({"sources": (Source(topic="t", encoding="xml"),)}, "write `otlp_proto`, `otlp_json`, `flat` or `auto`"),
         ({"sources": (Source(topic="t", encoding="oltp_json"),)}, "did you mean `otlp_json`?"),
         ({"sources": (Source(topic="t", encoding="auto", signal="log"),)}, "did you mean `logs`?"),
