@@ -285,6 +285,53 @@ def test_messages_of_a_topic(qma: Qma):
     assert (code, "no topic no.such.topic" in err) == (exit_codes.CONFIG, True)
 
 
+KEYS = {
+    "none": None,
+    "partition_traces_by_id": b"0af7651916cd43dd8448eb211c80319c",
+    "partition_traces_by_id, no trace id": b"",
+    "partition_…_by_resource_attributes": bytes(range(0xF0, 0x100)),
+    "message_key_from_metadata_key": b"tenant-1",
+}
+"""What a Collector's Kafka exporter makes keys of."""
+
+
+async def send_as(qma: Qma, codec: str | None, values: Sequence[bytes]) -> None:
+    """Sends the values once with each kind of key, and with headers as a Collector repeats them."""
+    producer = AIOKafkaProducer(bootstrap_servers=qma.broker, compression_type=codec)
+    await producer.start()
+    try:
+        for key in KEYS.values():
+            for value in values:
+                await producer.send(qma.source, value, key=key, headers=[("x-tenant", b"a"), ("x-tenant", b"\xff")])
+        await producer.flush()
+    finally:
+        await producer.stop()
+
+
+@pytest.mark.kafka
+def test_what_a_collector_wrote_is_read_alike_whatever_the_encoding_key_and_codec(qma: Qma, decode, tmp_path: Path):
+    qma.create()
+    lines: list[str] = []
+    for name in ("traces", "otlp_json.traces"):
+        with gzip.open(GOLDEN / f"edge.{name}.jsonl.gz", "rt") as file:
+            lines += sorted(file, key=len)[:2]
+    values = [base64.b64decode(json.loads(line)["value"]) for line in lines]
+    (tmp_path / "some.jsonl").write_text("".join(lines))
+    _, (once,), _ = decode("--signal", "traces", "--summary", tmp_path / "some.jsonl")
+    codecs = (None, "gzip", "snappy", "lz4", "zstd")
+    for codec in codecs:
+        asyncio.run(send_as(qma, codec, values))
+    code, out, err = qma("decode", "--signal", "traces", "--topic", qma.source, "--summary")
+    assert code == 0, err
+    found, times = json.loads(out), len(codecs) * len(KEYS)
+    assert (found["messages"], found["rows"]) == (once["messages"] * times, once["rows"] * times)
+    assert found["rejected"] == {reason: items * times for reason, items in once["rejected"].items()}
+    services = by_name(found["by_service"], "service", "version")
+    for service, expected in by_name(once["by_service"], "service", "version").items():
+        for total in ("rows", "duration_ns_sum", "over_threshold", "weight_sum"):
+            assert services[service][total] == expected[total] * times
+
+
 async def send_batch(qma: Qma, values: Sequence[bytes]) -> None:
     """Appends the values to the first partition of the source, as one batch."""
     producer = AIOKafkaProducer(
