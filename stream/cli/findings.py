@@ -101,6 +101,7 @@ def findings(reports: Sequence[TopicReport], bundle: Bundle | None) -> list[Find
     found += _sources(reports, bundle)
     found += _names(reports)
     found += _requests(reports, bundle)
+    found += _counted_twice(reports)
     found += _sampling(reports, bundle)
     if bundle is not None:
         found += _objectives(reports, bundle)
@@ -351,6 +352,18 @@ def _requests(reports: Sequence[TopicReport], bundle: Bundle | None) -> Iterator
                 "instrument what serves the requests (a span of kind SERVER or CONSUMER)",
                 f"or, if these are the requests, in the SLO file, in both metricSource.spec: kinds: [{most}]",
             ),
+        )
+
+
+def _counted_twice(reports: Sequence[TopicReport]) -> Iterator[Finding]:
+    """Services whose requests arrive as spans and as flat events."""
+    spans, events = _services(reports, Signal.SPAN), _services(reports, Signal.EVENT)
+    if both := [key for key in spans if key in events]:
+        yield Finding(
+            level=Level.ADVICE,
+            about=_listed(both),
+            says="sends spans and flat events: objectives on spans count both, and a request that sends both twice",
+            fix=("send one of the two for a request, or read one of the topics: qma apply FILE… --source …",),
         )
 
 

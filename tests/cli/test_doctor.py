@@ -287,6 +287,12 @@ def test_a_service_that_only_calls_others_has_no_requests() -> None:
     assert found.fix[1].endswith("kinds: [client]")
 
 
+def test_a_service_of_spans_and_flat_events_may_count_its_requests_twice() -> None:
+    reports = [report([trace()]), report([event(), event(service="other")], "telemetry.events")]
+    found = only(findings(reports, None), "sends spans and flat events")
+    assert (found.about, found.level) == (CHECKOUT, Level.ADVICE)
+
+
 def test_the_kinds_of_the_objectives_are_what_counts() -> None:
     source = Source(topic="otlp_spans", encoding="otlp_proto")
     assert findings([report([trace(kind=3)], source=source)], bundle(objective(kinds=(3,)))) == []
