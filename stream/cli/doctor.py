@@ -349,9 +349,9 @@ def _standing_lines(standing: Standing) -> Iterator[str]:
         yield f"  refused      {_counts(Counter(standing.rejected))}"
     for at, source in enumerate(standing.sources):
         label = "sources" if at == 0 else ""
-        until = _time(source.until_ns) if source.until_ns is not None else "never heard of"
+        until = f"read up to {_time(source.until_ns)}" if source.until_ns is not None else "never heard of"
         lag = f", {source.lag_s:,.0f} s before now" if source.lag_s is not None else ""
-        yield f"  {label:<12} {source.topic}/{source.partition}   read up to {until}{lag}; {source.unread:,} not read"
+        yield f"  {label:<12} {source.topic}/{source.partition}   {until}{lag}; {source.unread:,} not read"
 
 
 def _counts(counts: Counter[str], noun: str = "") -> str:

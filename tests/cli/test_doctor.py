@@ -434,6 +434,8 @@ def test_a_source_that_was_never_heard_of_has_no_frontier() -> None:
     assert standing.sources[0].until_ns is None
     (found,) = standing_findings(checkpoints, standing, wall_ns=NOW_NS)
     assert found.says == "otlp_spans/1 holds the frontier back: nothing was ever heard of it"
+    shown = "\n".join(doctor.lines([], standing, [found], wall_ns=NOW_NS))
+    assert "sources      otlp_spans/1   never heard of; 0 not read" in shown
 
 
 def test_a_pipeline_at_rest_says_so() -> None:
