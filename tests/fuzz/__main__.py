@@ -47,6 +47,8 @@ def unsupervised(asked: argparse.Namespace) -> int:
         seconds=asked.seconds,
         messages=asked.messages,
     )
+    # Nothing is printed before the end, which may be far off.
+    print(f"{asked.seconds:g} s, after the decoders are compiled where they are not yet: minutes", file=sys.stderr)
     begun = time.monotonic()
     tallies, finding = campaign.run(options, supervisor.journal)
     for line in campaign.lines(tallies, time.monotonic() - begun):
