@@ -13,7 +13,7 @@ from typing import Any
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
 from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord, SeverityNumber
 from opentelemetry.proto.metrics.v1.metrics_pb2 import AggregationTemporality, DataPointFlags, Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -168,7 +168,7 @@ def log(
             LogRecord(
                 time_unix_nano=_within(minute) + next(_ids),
                 event_name=event,
-                severity_number=severity,
+                severity_number=SeverityNumber.ValueType(severity),
                 attributes=attributes(*(found or {}).items()),
             )
         )

@@ -90,9 +90,9 @@ def took(fast: int, slow: int) -> tuple[int, ...]:
     return tuple({1: fast, 10: slow}.get(bucket, 0) for bucket in range(len(BOUNDS) + 1))
 
 
-def pod(name: str) -> dict[str, object]:
-    """Returns the attributes that Kubernetes gives a process."""
-    return {"k8s__namespace__name": "shop", "k8s__pod__name": name}
+def pod(name: str) -> Of:
+    """Returns a process as Kubernetes describes it."""
+    return of(k8s__namespace__name="shop", k8s__pod__name=name)
 
 
 def kubernetes_event(reason: str, kind: str = "Pod", severity: int = 13) -> Messages:
@@ -212,12 +212,12 @@ SPAN_PRESETS: dict[str, Preset] = {
         {"error-rate": {0: seen(3, 8, excluded=1)}},
     ),
     "instance-divergence": Preset(
-        http(by=of(**pod("checkout-0")))
-        + http(500, by=of(**pod("checkout-1")))
-        + http(by=of(**pod("checkout-2")))
-        + http(by=of(**pod("checkout-7")))
-        + http(500, "/healthz", by=of(**pod("checkout-1")))
-        + not_served(of(**pod("checkout-1"))),
+        http(by=pod("checkout-0"))
+        + http(500, by=pod("checkout-1"))
+        + http(by=pod("checkout-2"))
+        + http(by=pod("checkout-7"))
+        + http(500, "/healthz", by=pod("checkout-1"))
+        + not_served(pod("checkout-1")),
         {
             "instance-divergence": {0: seen(3, 4, excluded=1)},
             "instance-divergence@checkout-0": {0: seen(1, 1)},
@@ -354,9 +354,9 @@ METRIC_PRESETS: dict[str, Preset] = {
         {"packet-loss": {0: seen(1_497, 1_500, excluded=800)}},
     ),
     "readiness": Preset(
-        gauge("k8s.container.ready", 1, 1, by=of(**pod("checkout-0")), unit="")
-        + gauge("k8s.container.ready", 1, 0, None, by=of(**pod("checkout-1")), unit="")
-        + gauge("k8s.container.restarts", 0, 7, by=of(**pod("checkout-1"))),
+        gauge("k8s.container.ready", 1, 1, by=pod("checkout-0"), unit="")
+        + gauge("k8s.container.ready", 1, 0, None, by=pod("checkout-1"), unit="")
+        + gauge("k8s.container.restarts", 0, 7, by=pod("checkout-1")),
         {"readiness": {0: seen(2, 2), 1: seen(1, 2)}},
     ),
     "replica-lag": Preset(
@@ -371,8 +371,8 @@ METRIC_PRESETS: dict[str, Preset] = {
         {"round-trip-time": {0: seen(1, 1), 1: seen(0, 1), 2: seen(0, 1)}},
     ),
     "saturation": Preset(
-        gauge("k8s.container.cpu_limit_utilization", 0.69, 0.7, by=of(**pod("checkout-0")))
-        + gauge("k8s.container.memory_limit_utilization", 0.95, 0.95, by=of(**pod("checkout-0"))),
+        gauge("k8s.container.cpu_limit_utilization", 0.69, 0.7, by=pod("checkout-0"))
+        + gauge("k8s.container.memory_limit_utilization", 0.95, 0.95, by=pod("checkout-0")),
         {"saturation": {0: seen(1, 1), 1: seen(0, 1)}},
     ),
     "telemetry-completeness": Preset(
