@@ -193,8 +193,11 @@ def _alert(e: Explanation) -> Iterator[str]:
         yield labelled("", f"burn rate = share of bad {unit}s / the {allowed:g} that the objective allows")
     if data["budget"] is not None:
         yield from _budget_lines(data["budget"], data)
+    if data.get("forecast"):
+        yield from block("forecast", _forecast(data["forecast"]))
     if data["version"]:
-        yield labelled("suspect", f"version {data['version']}")
+        deployed = f", which came at {moment(data['deployed_at'])}" if data.get("deployed_at") else ""
+        yield labelled("suspect", f"version {data['version']}{deployed}")
     if data.get("component"):
         yield labelled("suspect", f"component {data['component']}")
     yield from block("causes", _causes(data))
@@ -297,6 +300,13 @@ def _forecast(data: Data) -> Iterator[str]:
         late = "never" if high is None else f"{high:.0f} h"
         early = "never" if low is None else f"{low:.0f} h"
         yield f"most likely in {data['median_hours']:.0f} h; with 80 % in {early} to {late}"
+    at_end = data["at_period_end"]
+    if at_end is not None:
+        low, median, high = map(percent, at_end["remaining_ratio_10_50_90"])
+        yield f"left at the period's end: {median}, with 80 % {low} to {high}; a freeze goes by the first"
+        if "consumed_of_total_ratio" in at_end:
+            used = percent(at_end["consumed_of_total_ratio"])
+            yield f"used up now: {used} of the budget that the traffic expected by then allows"
 
 
 def _certificate(e: Explanation) -> Iterator[str]:

@@ -131,6 +131,7 @@ class AlertEvent:
         held_back: Why nobody is told; None: people are to be told.
         began_minute: Since when it has burned without a break.
         version: The version that most failures are of, of a composite the component; '' where there is none.
+        deployed_minute: When that version appeared; None for the first that the service ever had, and for components.
         exemplars: Traces of the minute.
         causes: Of a composite: services that others of it fail with.
     """
@@ -146,6 +147,7 @@ class AlertEvent:
     held_back: HeldBack | None = None
     began_minute: int | None = None
     version: str = ""
+    deployed_minute: int | None = None
     exemplars: Exemplars | None = None
     causes: tuple[Cause, ...] = ()
 

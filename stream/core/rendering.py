@@ -32,6 +32,7 @@ from stream.core.exemplars import Exemplar, Exemplars
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.budget_ledger import Entry
 from stream.core.slo.burn_rate import BurnRule, duration
+from stream.core.slo.explanation import beyond_chance
 from stream.core.slo.sli import Budget, Sli, bound_to_add, budget_unit
 from stream.core.slo.spec import Objective
 from stream.core.statistics.forecast import Forecast
@@ -183,7 +184,10 @@ def _alert(event: AlertEvent) -> Rendered:
         "began_at": _time(None if event.began_minute is None else event.began_minute * MINUTE_NS),
         "factor": event.factor,
         **_reading(event),
+        "beyond_chance": None if event.reading is None else beyond_chance(o, event.rule, event.reading),
+        "forecast": None if event.reading is None else _forecast(event.reading.forecast, event.reading.budget),
         "version": event.version or None if o.composite is None else None,
+        "deployed_at": _time(None if event.deployed_minute is None else event.deployed_minute * MINUTE_NS),
         **({} if o.composite is None else _blame(event)),
         "explanation": event.explanation,
         "exemplars": None if event.exemplars is None else _exemplars(event.exemplars),
@@ -241,7 +245,7 @@ def _budget_entry(event: BudgetEvent) -> Rendered:
         },
         "budget": _budget(event.budget),
         "entry": None if entry is None else _entry(entry, event),
-        "forecast": None if event.forecast is None else _forecast(event.forecast),
+        "forecast": _forecast(event.forecast, event.budget),
     }
     told = ("hour",) if entry is None else (entry.kind, entry.name, entry.start_minute, entry.end_minute)
     identity = _digest("budget", o.service, o.name, o.digest, event.minute, *told)
@@ -265,7 +269,9 @@ def _entry(entry: Entry, event: BudgetEvent) -> dict[str, Any]:
     }
 
 
-def _forecast(forecast: Forecast) -> dict[str, Any]:
+def _forecast(forecast: Forecast | None, now: Budget) -> dict[str, Any] | None:
+    if forecast is None:
+        return None
     low, high = forecast.interval_80_hours
     calendar = forecast.calendar
     return {
@@ -278,7 +284,8 @@ def _forecast(forecast: Forecast) -> dict[str, Any]:
         if calendar is None
         else {
             "remaining_ratio_10_50_90": calendar.at_end_ratio,
-            "consumed_to_date_ratio": calendar.to_date_ratio,
+            "consumed_to_date_ratio": now.consumed_ratio,
+            "consumed_of_total_ratio": 1 - calendar.forecast_total_ratio,
         },
     }
 

@@ -7,6 +7,7 @@ from fractions import Fraction
 
 from stream.core.engine.composites import causes_of
 from stream.core.engine.expectations import missing_of_window
+from stream.core.engine.forecasting import forecast_of
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
 from stream.core.engine.suspects import suspect_of
@@ -18,6 +19,7 @@ from stream.core.slo.burn_rate import BurnRule, RuleKind, burn_rate, burns, rule
 from stream.core.slo.explanation import AlertReading, explain
 from stream.core.slo.sli import budget, remaining, sli
 from stream.core.slo.spec import Objective
+from stream.core.statistics.forecast import Forecast
 from stream.core.units import HOUR_MINUTES
 
 _BURNING = (RuleKind.BURN_RATE, RuleKind.EXHAUSTION)
@@ -205,8 +207,8 @@ def _event(
     else:
         suspect = None
     factor = _factor(state, reader, rule)
-    reading = _read(state, reader, rule)
     burning = rule.kind in _BURNING and alert.state is not AlertState.INACTIVE
+    reading = _read(state, reader, rule, forecast_of(state, reader) if burning else None)
     causes = causes_of(state, reader, rule.long_minutes, rule.short_minutes) if burning else ()
     event = AlertEvent(
         context=state.context(),
@@ -220,6 +222,7 @@ def _event(
         held_back=held_back,
         began_minute=alert.began_minute,
         version=alert.version,
+        deployed_minute=dict(service.deploys()).get(alert.version),
         exemplars=exemplars,
         causes=causes,
     )
@@ -228,7 +231,7 @@ def _event(
     return event
 
 
-def _read(state: State, reader: Reader, rule: BurnRule) -> AlertReading:
+def _read(state: State, reader: Reader, rule: BurnRule, coming: Forecast | None) -> AlertReading:
     allowed = reader.objective.bad_ratio_max
     long_cell, short_cell = reader.window(rule.long_minutes), reader.window(rule.short_minutes)
     long, short = burn_rate(long_cell, allowed), burn_rate(short_cell, allowed)
@@ -243,4 +246,5 @@ def _read(state: State, reader: Reader, rule: BurnRule) -> AlertReading:
         coverage=float(coverage),
         window_minutes=reader.window_minutes,
         cohort_gap=reader.cohort_gap(rule.long_minutes) if rule.kind is RuleKind.COHORT_GAP else None,
+        forecast=coming,
     )

@@ -12,6 +12,7 @@ from stream.core.slo.cohort_gap import CohortGap
 from stream.core.slo.shared_cause import Cause, told
 from stream.core.slo.sli import Budget, Sli
 from stream.core.slo.spec import Objective
+from stream.core.statistics.forecast import Forecast
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 
 
@@ -29,6 +30,7 @@ class AlertReading:
         coverage: Share of the objective's window that was observed.
         window_minutes: Length of the objective's window.
         cohort_gap: Of the long window, where the rule is about it.
+        forecast: When the budget will be used up, while it burns; None before there was a whole hour.
     """
 
     long_burn_rate: float | None
@@ -40,6 +42,7 @@ class AlertReading:
     coverage: float
     window_minutes: int
     cohort_gap: CohortGap | None = None
+    forecast: Forecast | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -77,7 +80,7 @@ def explain(
         sentences += [_chance(objective, reading), _suspicion(suspect), told(causes)]
     sentences += [_inexactness(objective, reading), _observed(rule, reading), _left(reading)]
     if state is AlertState.FIRING:
-        sentences.append(_exhaustion(reading))
+        sentences += [_exhaustion(reading), _forecast(reading)]
     return " ".join(sentence for sentence in sentences if sentence)
 
 
@@ -131,6 +134,14 @@ def _rates(rule: BurnRule, state: AlertState, reading: AlertReading, factor: Fra
 
 def _rate(rate: float | None) -> str:
     return "no data" if rate is None else f"{rate:.2f}"
+
+
+def beyond_chance(objective: Objective, rule: BurnRule, reading: AlertReading) -> bool | None:
+    """Returns whether chance does not explain the failures of the long window: its 95 % interval lies above what the
+    objective allows. None without data, and for rules that are not about failures."""
+    if rule.kind not in (RuleKind.BURN_RATE, RuleKind.EXHAUSTION) or reading.long_sli.interval is None:
+        return None
+    return 1 - reading.long_sli.interval[1] > objective.bad_ratio_max
 
 
 def _chance(objective: Objective, reading: AlertReading) -> str:
@@ -190,9 +201,24 @@ def _exhaustion(reading: AlertReading) -> str:
         return ""
     if left <= 0:
         return "The budget is used up."
-    minutes = left * reading.window_minutes / rate
+    return f"At this rate it is gone in {_length(left * reading.window_minutes / rate)}."
+
+
+def _forecast(reading: AlertReading) -> str:
+    """Returns when it is gone by the forecast, which knows that an incident may end, with its 80 % interval."""
+    coming = reading.forecast
+    if coming is None or coming.exhausted:
+        return ""
+    low, high = (None if hours is None else _length(hours * HOUR_MINUTES) for hours in coming.interval_80_hours)
+    if low is None:
+        return "By the forecast it lasts."
+    when = f"in {low} to {high}" if high is not None else f"in {low} or later, or not at all"
+    return f"By the forecast it is gone {when} (80 % interval); within 24 h with {coming.p_exhaust_24h:.0%}."
+
+
+def _length(minutes: float) -> str:
     if minutes < HOUR_MINUTES:
-        return f"At this rate it is gone in {minutes:.0f} min."
+        return f"{minutes:.0f} min"
     if minutes < 3 * DAY_MINUTES:
-        return f"At this rate it is gone in {minutes / HOUR_MINUTES:.1f} h."
-    return f"At this rate it is gone in {minutes / DAY_MINUTES:.1f} d."
+        return f"{minutes / HOUR_MINUTES:.1f} h"
+    return f"{minutes / DAY_MINUTES:.1f} d"

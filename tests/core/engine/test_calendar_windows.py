@@ -1,11 +1,14 @@
 """Windows, budgets and burn rates of rolling and calendar windows: every published figure against an exact oracle."""
 
+import json
 from itertools import accumulate
 
+import pytest
 from hypothesis import Phase, given, settings
 from hypothesis import strategies as st
 
 from stream.core.events import BudgetEvent
+from stream.core.rendering import render
 from stream.core.slo.calendar import Calendar
 from tests.core.engine.log_writer import objective
 from tests.core.engine.slo_oracle import ALERTING, T0, Burst, Story, check_story, fold, published, stories
@@ -92,3 +95,14 @@ def test_a_budget_of_a_period_is_told_at_its_last_full_hour_without_a_forecast()
         assert [o.minute - T0 for o in told] == [59, 119]
         assert told[0].forecast is not None
         assert told[1].forecast is None
+
+
+def test_what_a_period_used_up_is_told_to_date_and_of_its_expected_total():
+    """Two hours of six, one bad in a hundred: at 99 % all that the traffic so far allows, a third of the whole."""
+    story = Story(minutes=125, bursts=tuple(Burst(i, i, 99, 1) for i in range(125)))
+    outputs, _ = fold(story.log(on_calendar(60), calendar(0, (360,))))
+    told = [json.loads(render(o).value)["data"] for o in outputs if isinstance(o, BudgetEvent) and o.entry is None]
+    at_end = told[1]["forecast"]["at_period_end"]
+    assert at_end["consumed_to_date_ratio"] == told[1]["budget"]["consumed_ratio"] == 1
+    assert at_end["consumed_of_total_ratio"] == pytest.approx(1 / 3, abs=0.02)
+    assert at_end["remaining_ratio_10_50_90"][1] == pytest.approx(0, abs=0.1)

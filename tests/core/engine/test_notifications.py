@@ -1,5 +1,6 @@
 """Who is told of an alert and when: what holds it back, what does not, and how it ends."""
 
+import json
 from dataclasses import replace
 from fractions import Fraction
 
@@ -7,6 +8,7 @@ import pytest
 
 from stream.core.engine import Engine
 from stream.core.events import AlertEvent, StatusEvent
+from stream.core.rendering import render
 from stream.core.slo.alerts import Alerting, AlertState
 from stream.core.slo.burn_rate import DEFAULT_RULES, BurnRule, RuleKind, Severity
 from stream.core.slo.declared import Adjustment, Mute
@@ -327,3 +329,21 @@ def test_an_objective_whose_history_begins_later_has_no_status_yet():
         for output in engine.apply(offset, time_ns, value):
             if isinstance(output, StatusEvent):
                 assert engine.state.next_minute == output.sli.minute + 1
+
+
+# What is said
+
+
+def test_an_alert_says_when_the_budget_is_gone_and_since_when_the_version_it_began_with_is_there():
+    writer = written(bundle(slo(ALONE)), ((90, 0),))
+    written(None, ((10, 60), (40, 0)), start=90, writer=writer, version="v2")
+    events = [o for o in run(writer.log)[1] if isinstance(o, AlertEvent)]
+    began, ended = [json.loads(render(event).value)["data"] for event in events]
+    assert (began["state"], began["version"], began["beyond_chance"]) == ("firing", "v2", True)
+    assert T0 + 89 <= events[0].deployed_minute <= T0 + 90  # the rows of the open minute are known
+    low, high = began["forecast"]["interval_80_hours"]
+    assert low is not None
+    assert high is None or low <= high
+    assert "By the forecast it is gone in" in began["explanation"]
+    assert (ended["state"], ended["version"], ended["deployed_at"]) == ("resolved", "v2", began["deployed_at"])
+    assert ended["forecast"] is None

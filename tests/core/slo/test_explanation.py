@@ -10,9 +10,10 @@ from stream.core.cells import COLUMNS
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import DEFAULT_RULES, RULES, SUPPLEMENTS, RuleKind
 from stream.core.slo.composite import Component, Composite
-from stream.core.slo.explanation import AlertReading, Suspect, explain
+from stream.core.slo.explanation import AlertReading, Suspect, beyond_chance, explain
 from stream.core.slo.sli import Budget, budget, sli
 from stream.core.slo.spec import Objective
+from stream.core.statistics.forecast import Forecast
 from stream.core.units import WEIGHT_ONE
 from tests.core.slo.test_sli import weighed
 
@@ -75,6 +76,34 @@ def test_when_the_rest_is_gone_at_the_rate_of_the_long_window(rate, gone):
     """80 % of 30 days: 34,560 minutes at rate 1."""
     text = said(long_burn_rate=rate)
     assert (f"At this rate it is gone {gone}." in text) if gone else ("At this rate" not in text)
+
+
+@pytest.mark.parametrize(
+    ("interval", "sentence"),
+    [
+        ((6.0, 80.0), "By the forecast it is gone in 6.0 h to 3.3 d (80 % interval); within 24 h with 40%."),
+        ((0.5, None), "By the forecast it is gone in 30 min or later, or not at all (80 % interval); within 24 h"),
+        ((None, None), "By the forecast it lasts."),
+    ],
+)
+def test_the_forecast_is_told_with_its_interval_while_it_fires(interval, sentence):
+    coming = Forecast(
+        exhausted=False, p_exhaust_24h=0.4, median_hours=None, interval_80_hours=interval, p_never=0.5, calendar=None
+    )
+    assert sentence in said(forecast=coming)
+    assert "forecast" not in said(AlertState.INACTIVE, forecast=coming)
+
+
+@pytest.mark.parametrize(("bad", "expected"), [(200, True), (2, False)])
+def test_beyond_chance_is_what_the_sentence_says(bad, expected):
+    assert beyond_chance(SLO, PAGE, reading(bad=bad)) is expected
+    assert ("not chance" in said(bad=bad)) is expected
+
+
+def test_without_data_or_failures_nothing_is_said_about_chance():
+    no_data = next(rule for rule in DEFAULT_RULES if rule.kind is RuleKind.NO_DATA)
+    assert beyond_chance(SLO, no_data, reading()) is None
+    assert beyond_chance(SLO, PAGE, reading(long_sli=sli([0] * COLUMNS))) is None
 
 
 def test_a_budget_that_is_gone_is_said_to_be():

@@ -127,13 +127,12 @@ def test_weights_in_fixed_point_forecast_as_the_events_they_stand_for() -> None:
     assert said(weights) == said(events)
 
 
-def test_calendar_budget_to_date_expected_and_at_the_end() -> None:
-    # A third of the month at twice the sustainable rate: two thirds of the month's budget, twice that of the traffic
-    # so far. Going on like this, the month ends at -1.
+def test_calendar_budget_expected_and_at_the_end() -> None:
+    # A third of the month at twice the sustainable rate: two thirds of the month's budget. Going on like this, the
+    # month ends at -1.
     found = said(history((720, 200)), Period(hours=720, hours_left=480))
     budget = found.calendar
     assert budget is not None
-    assert budget.to_date_ratio == pytest.approx(-1)
     assert budget.forecast_total_ratio == pytest.approx(1 / 3, abs=0.01)
     low, median, high = budget.at_end_ratio
     assert median == pytest.approx(-1, abs=0.02)
@@ -141,10 +140,9 @@ def test_calendar_budget_to_date_expected_and_at_the_end() -> None:
     assert found.median_hours == pytest.approx(120, rel=0.01)
 
 
-def test_a_new_period_has_no_budget_to_date() -> None:
+def test_of_a_new_period_nothing_is_used_up() -> None:
     budget = said(history((720, 50)), NEW_MONTH).calendar
     assert budget is not None
-    assert budget.to_date_ratio is None
     assert budget.forecast_total_ratio == 1.0
 
 

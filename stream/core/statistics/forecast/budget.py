@@ -60,12 +60,10 @@ class CalendarBudget:
     """What is left of the budget of a calendar period, as a ratio of the whole; negative: overspent.
 
     Args:
-        to_date_ratio: Now, of the budget that the traffic to date allows; None before the first event.
         forecast_total_ratio: Now, of the budget that the traffic expected by the period's end allows.
         at_end_ratio: At the period's end: lower end of the 80 % interval (what a freeze goes by), median, upper end.
     """
 
-    to_date_ratio: float | None
     forecast_total_ratio: float
     at_end_ratio: tuple[float, float, float]
 
@@ -161,7 +159,6 @@ def _calendar(total: Array, bad: Array, to_come: Futures, bad_ratio_max: Fractio
         return None
     at_end = np.sort(1 - (bad_now + to_come.bad[:, -1]) / allowed[:, 0])
     budget = CalendarBudget(
-        to_date_ratio=float(1 - bad_now / (bad_ratio_max * total_now)) if total_now else None,
         forecast_total_ratio=1 - bad_now / expected,
         at_end_ratio=(_quantile(at_end, 0.1), _quantile(at_end, 0.5), _quantile(at_end, 0.9)),
     )
