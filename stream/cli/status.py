@@ -274,8 +274,11 @@ def _percent(ratio: float, places: int, rounding: str = ROUND_FLOOR) -> str:
 
 
 def _number(ratio: float, places: int, rounding: str = ROUND_FLOOR) -> str:
-    """Returns a ratio times 100. It is rounded down: only 1 is 100."""
-    number = (Decimal(str(ratio)) * 100).quantize(Decimal(1).scaleb(-places), rounding)
+    """Returns a ratio times 100, with as many decimals as it takes: only 1 is 100."""
+    exact = Decimal(str(ratio)) * 100
+    number = exact.quantize(Decimal(1).scaleb(-places), rounding)
+    if number == 100 != exact:
+        return _number(ratio, places + 1, rounding)
     return f"{number:f}".rstrip("0").rstrip(".") if number else "0"
 
 

@@ -14,6 +14,7 @@ from stream.cli.arguments import positive
 from stream.cli.connection import Connection, add_arguments, connected
 from stream.config.problems import printable
 from stream.core.errors import ConfigError
+from stream.core.slo.explanation import share_text
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 from stream.kafka.clients import TopicPartition, assigned_reader, stop
 from stream.kafka.topic_ids import describe
@@ -169,15 +170,15 @@ def _dead_letter(data: Data) -> str:
 
 
 def _ratio(ratio: float | None) -> str:
-    return "no data" if ratio is None else f"{ratio:.4%}"
+    return "no data" if ratio is None else share_text(ratio, 4)
 
 
 def _bounds(low: float | None, high: float | None) -> str:
     if low is None or high is None:
         return "unknown"
     if low == high:
-        return f"{high:.1%}"
-    return f"at most {high:.1%}" if low < 0 else f"{low:.1%} to {high:.1%}"
+        return share_text(high)
+    return f"at most {share_text(high)}" if low < 0 else f"{share_text(low)} to {share_text(high)}"
 
 
 _LINES: dict[str, Callable[[Data], str]] = {

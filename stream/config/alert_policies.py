@@ -330,6 +330,7 @@ def read_alerting(
     """
     told = Alerting(
         deploy_mute_minutes=annotations.deploy_mute_minutes,
+        cooldown_minutes=annotations.cooldown_minutes,
         runbook=annotations.runbook,
         dashboard=annotations.dashboard,
     )

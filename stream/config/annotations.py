@@ -22,6 +22,7 @@ SLICE_EVENTS_MIN = "qma/slice-events-min"
 RUNBOOK = "qma/runbook"
 DASHBOARD = "qma/dashboard"
 DEPLOY_MUTE = "qma/deploy-mute"
+COOLDOWN = "qma/cooldown"
 SHORT_WINDOW = "qma/short-window"
 CERTIFICATE = "qma/certificate"
 FLOOR_PER_HOUR = "qma/floor-per-hour"
@@ -31,6 +32,9 @@ COHORT_GAP_MAX = "qma/cohort-gap-max"
 COMPOSITE_TARGET = "qma/composite-target"
 
 LINK_CHARACTERS_MAX = 2048
+
+COOLDOWN_MINUTES_MAX = 60
+"""An alert that goes on for longer after the burning has stopped tells nobody anything."""
 
 _COUNT = re.compile(r"[1-9][0-9]{0,8}", re.ASCII)
 _RATIO = re.compile(r"0?\.[0-9]{1,12}", re.ASCII)
@@ -49,6 +53,7 @@ class Annotations:
         runbook: Link to what to do.
         dashboard: Link to where to look.
         deploy_mute_minutes: After a new version appears, notifications are held back for this long.
+        cooldown_minutes: An alert ends when it has not burned for this long.
         short_window_minutes: Of an AlertCondition; None where nothing was said.
         certificate_none: Certificates do not claim the SLO.
         floor_per_hour: Events that there are every hour, at least; None where nothing was said.
@@ -65,6 +70,7 @@ class Annotations:
     runbook: str | None = None
     dashboard: str | None = None
     deploy_mute_minutes: int = 0
+    cooldown_minutes: int = 0
     short_window_minutes: int | None = None
     certificate_none: bool = False
     floor_per_hour: int | None = None
@@ -148,6 +154,15 @@ def _deploy_mute(text: str) -> int | _Wrong:
     return minutes
 
 
+def _cooldown(text: str) -> int | _Wrong:
+    minutes = shorthand_minutes(text)
+    if minutes is None:
+        return _Wrong(f"{quoted(text)} is not a length of time; write minutes, for example `10m`")
+    if minutes > COOLDOWN_MINUTES_MAX:
+        return _Wrong(f"{quoted(text)} is longer than an alert may go on for; write `{COOLDOWN_MINUTES_MAX}m` or less")
+    return minutes
+
+
 def _short_window(text: str) -> int | _Wrong:
     minutes = shorthand_minutes(text)
     fix = "write a whole number and one of m, h, d, w, for example `5m`"
@@ -161,6 +176,7 @@ _RULES: Mapping[str, _Rule] = {
     RUNBOOK: _Rule(kind="SLO", field="runbook", read=_link),
     DASHBOARD: _Rule(kind="SLO", field="dashboard", read=_link),
     DEPLOY_MUTE: _Rule(kind="SLO", field="deploy_mute_minutes", read=_deploy_mute),
+    COOLDOWN: _Rule(kind="SLO", field="cooldown_minutes", read=_cooldown),
     CERTIFICATE: _Rule(kind="SLO", field="certificate_none", read=_certificate),
     FLOOR_PER_HOUR: _Rule(kind="SLO", field="floor_per_hour", read=_count_of_events),
     COMPOSITE_TARGET: _Rule(kind="SLO", field="composite_target", read=_ratio),
@@ -171,8 +187,8 @@ _RULES: Mapping[str, _Rule] = {
 }
 
 _OF_COMPOSITES: Mapping[str, tuple[str, ...]] = {
-    "Composite": (RUNBOOK, DASHBOARD, EMPTY_SLICE, SLICE_EVENTS_MIN),
-    "Inventory": (RUNBOOK, DASHBOARD),
+    "Composite": (RUNBOOK, DASHBOARD, COOLDOWN, EMPTY_SLICE, SLICE_EVENTS_MIN),
+    "Inventory": (RUNBOOK, DASHBOARD, COOLDOWN),
 }
 """Annotations of SLOs that other kinds have as well."""
 

@@ -18,6 +18,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "versions_max": (1, 10_000),
     "streams_max": (1, 10_000_000),
     "duplicate_minutes": (0, 60),
+    "notifications_per_hour_max": (1, 1000),
     "limits.message_bytes": (1 << 10, 256 << 20),
     "limits.items": (1, 1_000_000),
     "limits.attributes": (1, 4096),

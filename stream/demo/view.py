@@ -9,6 +9,7 @@ from typing import Any
 
 import orjson
 
+from stream.core.slo.explanation import share_text
 from stream.demo import story
 
 Data = dict[str, Any]
@@ -182,7 +183,7 @@ def span(minutes: int) -> str:
 
 def percent(ratio: float | None) -> str:
     """Returns a ratio as it is shown; no data is said so."""
-    return "no data" if ratio is None else f"{ratio:.3%}"
+    return "no data" if ratio is None else share_text(ratio, 3)
 
 
 def left(bounds: tuple[float | None, float | None]) -> str:
@@ -191,4 +192,4 @@ def left(bounds: tuple[float | None, float | None]) -> str:
     low, high = bounds
     if low is None or high is None:
         return "-"
-    return f"{high:.1%}" if low == high else f"≤ {high:.1%}"
+    return share_text(high) if low == high else f"≤ {share_text(high)}"

@@ -173,12 +173,14 @@ def test_targets_of_all_policies_are_told() -> None:
 
 def test_annotations_of_the_slo_reach_its_alerts() -> None:
     annotations = (
-        "qma/runbook: https://wiki.example.com/x, qma/dashboard: http://grafana.example.com/d/x, qma/deploy-mute: 30m"
+        "qma/runbook: https://wiki.example.com/x, qma/dashboard: http://grafana.example.com/d/x, "
+        "qma/deploy-mute: 30m, qma/cooldown: 10m"
     )
     told = {
         "runbook": "https://wiki.example.com/x",
         "dashboard": "http://grafana.example.com/d/x",
         "deploy_mute_minutes": 30,
+        "cooldown_minutes": 10,
     }
     assert only(slo(annotations=annotations)).alerting == Alerting(**told)  # type: ignore[arg-type]
     own = only(slo(annotations=annotations, policies=named("page")), policy(), condition()).alerting

@@ -16,6 +16,10 @@ from stream.core.statistics.forecast import Forecast
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 
 
+_PLACES_MAX = 14
+"""Of a percentage below 100 as a float: from here on none is written as 100."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertReading:
     """The figures behind an alert; rates are None without data.
@@ -123,17 +127,22 @@ def _rates(rule: BurnRule, state: AlertState, reading: AlertReading, factor: Fra
     if rule.kind is RuleKind.EXHAUSTION:
         assert rule.budget_hours is not None
         return f"{said} above {float(factor):.3g} what is left of it is gone within {rule.budget_hours} h."
-    share = rule.budget_share
-    if share is None:
-        share = factor * rule.long_minutes / reading.window_minutes
+    share = float(factor * rule.long_minutes / reading.window_minutes)
     return (
-        f"{said} above {float(factor):g} it loses at least {float(share):.0%} of the error budget "
+        f"{said} above {float(factor):g} it loses at least {share:.0%} of the error budget "
         f"within {duration(rule.long_minutes)}."
     )
 
 
 def _rate(rate: float | None) -> str:
     return "no data" if rate is None else f"{rate:.2f}"
+
+
+def share_text(ratio: float, places: int = 1) -> str:
+    """Returns a ratio in percent with so many decimals, or as many more as it takes: only 1 is 100 %."""
+    while ratio < 1 and float(f"{ratio * 100:.{places}f}") == 100 and places < _PLACES_MAX:
+        places += 1
+    return f"{ratio * 100:.{places}f}%"
 
 
 def beyond_chance(objective: Objective, rule: BurnRule, reading: AlertReading) -> bool | None:
@@ -160,8 +169,8 @@ def _suspicion(suspect: Suspect | None) -> str:
     if suspect is None:
         return ""
     if suspect.is_component:
-        return f"{suspect.bad_share:.0%} of what is bad is of the component {suspect.version}."
-    said = f"{suspect.bad_share:.0%} of the failures are of version {suspect.version or '(none given)'}"
+        return f"{share_text(suspect.bad_share, 0)} of what is bad is of the component {suspect.version}."
+    said = f"{share_text(suspect.bad_share, 0)} of the failures are of version {suspect.version or '(none given)'}"
     return f"{said}, which came with a deploy." if suspect.first_seen_minute is not None else f"{said}."
 
 
@@ -189,9 +198,9 @@ def _left(reading: AlertReading) -> str:
     if left.remaining_min_ratio is None or left.remaining_max_ratio is None:
         return ""
     if left.remaining_min_ratio == left.remaining_max_ratio:
-        return f"{left.remaining_max_ratio:.1%} of the budget is left."
+        return f"{share_text(left.remaining_max_ratio)} of the budget is left."
     why = "its window is not covered yet" if reading.coverage < 1 else "events that must have been there never came"
-    return f"At most {left.remaining_max_ratio:.1%} of the budget is left: {why}."
+    return f"At most {share_text(left.remaining_max_ratio)} of the budget is left: {why}."
 
 
 def _exhaustion(reading: AlertReading) -> str:

@@ -10,7 +10,7 @@ from stream.core.cells import COLUMNS
 from stream.core.slo.alerts import AlertState
 from stream.core.slo.burn_rate import DEFAULT_RULES, RULES, SUPPLEMENTS, RuleKind
 from stream.core.slo.composite import Component, Composite
-from stream.core.slo.explanation import AlertReading, Suspect, beyond_chance, explain
+from stream.core.slo.explanation import AlertReading, Suspect, beyond_chance, explain, share_text
 from stream.core.slo.sli import Budget, budget, sli
 from stream.core.slo.spec import Objective
 from stream.core.statistics.forecast import Forecast
@@ -104,6 +104,26 @@ def test_without_data_or_failures_nothing_is_said_about_chance():
     no_data = next(rule for rule in DEFAULT_RULES if rule.kind is RuleKind.NO_DATA)
     assert beyond_chance(SLO, no_data, reading()) is None
     assert beyond_chance(SLO, PAGE, reading(long_sli=sli([0] * COLUMNS))) is None
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [
+        (1.0, "100.0%"),
+        (0.9997, "99.97%"),
+        (1 - 1e-9, "99.9999999%"),
+        (1 - 2**-53, "99.99999999999999%"),
+        (0.5, "50.0%"),
+        (-0.25, "-25.0%"),
+    ],
+)
+def test_only_what_is_whole_is_written_as_100_percent(ratio, text):
+    assert share_text(ratio) == text
+
+
+def test_a_threshold_that_was_raised_to_1_says_what_it_really_costs():
+    """An hour of a day at the rate that the budget allows for ever is a 24th of it, not the 2 % of the rule."""
+    assert "above 1 it loses at least 4% of the error budget within 1h." in said(factor=Fraction(1), window_minutes=1440)
 
 
 def test_a_budget_that_is_gone_is_said_to_be():
