@@ -25,19 +25,34 @@ def forecast_of(state: State, reader: Reader) -> Forecast | None:
     is_over = reader.objective.calendar is not None and complete <= reader.closing.minute + 1
     if first == end or is_over:
         return None
-    total = cells[Column.WEIGHT]
+    total, rolls = cells[Column.WEIGHT], reader.objective.calendar is None
     history = History(
         total=total,
         bad=np.clip(cells[Column.WEIGHT_BAD], 0, total),
         covered=np.array([_is_whole(state, reader, at) for at in range(first, end, HOUR_MINUTES)], bool),
         counts_per_event=_counts_per_event(reader),
+        to_date=None if rolls else _to_date(reader, start, end),
     )
-    if reader.objective.calendar is None:
+    if rolls:
         period = Period(hours=-(-reader.objective.window_minutes // HOUR_MINUTES))
     else:
         length = -(-(complete - start) // HOUR_MINUTES)
-        period = Period(hours=length, hours_left=min(length, max(1, -(-(complete - end) // HOUR_MINUTES))))
+        period = Period(hours=length, hours_left=min(length, max(1, round((complete - end) / HOUR_MINUTES))))
     return forecast(history, period, reader.objective.target_ratio)
+
+
+def _to_date(reader: Reader, start: int, end: int) -> tuple[int, int]:
+    """Returns the weight, and the bad weight, of a calendar period that began at `start` up to the minute `end`.
+
+    Minutes of it that were not read are taken to have had the mean traffic, and nothing bad.
+    """
+    if end <= start:
+        return 0, 0
+    cell, since = reader.budget_window(), reader.between(end, reader.closing.minute + 1)
+    weight, weight_bad = (max(0, cell[column] - since[column]) for column in (Column.WEIGHT, Column.WEIGHT_BAD))
+    observed = sum(last - first for first, last in reader.observed_stretches(start, end))
+    elapsed = end - start - reader.own.excluded_minutes(start, end)
+    return (weight * elapsed // observed if observed else 0), weight_bad
 
 
 def _hours(state: State, reader: Reader, row: int) -> tuple[int, Array]:

@@ -97,6 +97,17 @@ def test_a_budget_of_a_period_is_told_at_its_last_full_hour_without_a_forecast()
         assert told[1].forecast is None
 
 
+def test_a_forecast_knows_what_a_period_used_up_that_began_within_an_hour():
+    """A day that begins at a quarter past, as at +05:45: its first 45 minutes have all that was bad, 450 of 1440."""
+    story = Story(minutes=125, bursts=tuple(Burst(i, i, 90, 10) if i < 60 else Burst(i, i, 100, 0) for i in range(125)))
+    outputs, _ = fold(story.log(on_calendar(60), calendar(15, (1440,))))
+    last = [o for o in outputs if isinstance(o, BudgetEvent) and o.entry is None][-1]
+    assert last.minute - T0 == 119
+    assert last.forecast is not None
+    assert last.forecast.calendar is not None
+    assert 1 - last.forecast.calendar.forecast_total_ratio == pytest.approx(450 / 1440, abs=0.01)
+
+
 def test_what_a_period_used_up_is_told_to_date_and_of_its_expected_total():
     """Two hours of six, one bad in a hundred: at 99 % all that the traffic so far allows, a third of the whole."""
     story = Story(minutes=125, bursts=tuple(Burst(i, i, 99, 1) for i in range(125)))

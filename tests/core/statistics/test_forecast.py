@@ -140,6 +140,17 @@ def test_calendar_budget_expected_and_at_the_end() -> None:
     assert found.median_hours == pytest.approx(120, rel=0.01)
 
 
+def test_a_period_that_is_longer_than_its_history_keeps_what_was_used_up_before() -> None:
+    # A year of which 200 days are over and the last 100 are known: these are clean, the first 100 used up half of it.
+    year = Period(hours=365 * 24, hours_left=165 * 24)
+    allowed = 365 * 24 * 100
+    clean = dataclasses.replace(history((2400, 0)), to_date=(200 * 24 * 100_000, allowed // 2))
+    budget = said(clean, year).calendar
+    assert budget is not None
+    assert budget.forecast_total_ratio == pytest.approx(0.5, abs=0.01)
+    assert budget.at_end_ratio[1] == pytest.approx(0.5, abs=0.01)
+
+
 def test_of_a_new_period_nothing_is_used_up() -> None:
     budget = said(history((720, 50)), NEW_MONTH).calendar
     assert budget is not None

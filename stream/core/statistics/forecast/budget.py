@@ -24,12 +24,15 @@ class History:
         covered: bool[hours], whether the hour was observed; counts of other hours are not read.
         counts_per_event: What one independent event adds to the counts: the fixed-point weight of one times the
             mean weight (Σw² ÷ Σw) of sampled events. Only the noise of counting depends on it.
+        to_date: Calendar periods: events, and bad ones, of the period up to the last hour. None: those of the hours.
+            A period may begin within an hour, or before the first.
     """
 
     total: Array
     bad: Array
     covered: Array
     counts_per_event: float = 1.0
+    to_date: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -106,7 +109,8 @@ def forecast(history: History, period: Period, target: Fraction) -> Forecast | N
     past = _past(total, bad, covered, period.elapsed_hours)
     if period.hours_left is None:
         return _rolling(*past, to_come, 1 - target)
-    return _calendar(*past, to_come, 1 - target)
+    to_date = history.to_date or (int(past[0].sum()), int(past[1].sum()))
+    return _calendar(*to_date, to_come, 1 - target)
 
 
 def hours_to_exhaustion(remaining_ratio: Fraction, burn_rate: Fraction, hours: int) -> Fraction | None:
@@ -151,8 +155,7 @@ def _left(hourly: Array, edges: Array) -> Array:
     return result
 
 
-def _calendar(total: Array, bad: Array, to_come: Futures, bad_ratio_max: Fraction) -> Forecast | None:
-    total_now, bad_now = int(total.sum()), int(bad.sum())
+def _calendar(total_now: int, bad_now: int, to_come: Futures, bad_ratio_max: Fraction) -> Forecast | None:
     allowed = float(bad_ratio_max) * (total_now + to_come.total[:, -1:])
     expected = float(np.median(allowed))
     if expected == 0:
