@@ -29,6 +29,9 @@ TABLE_COLUMNS_MIN = 160
 """Width where the output is no terminal: a table for a file or a pipe is not cut."""
 
 
+_NAMES = {"objective": "name", "service": "service"}
+
+
 def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """Adds the command."""
     text = "say everything that is wrong or doubtful in OpenSLO files, and what was understood; no broker is needed"
@@ -84,7 +87,8 @@ def _print(configuration: Configuration, problems: Sequence[Problem], wrong: Seq
 def _table(configuration: Configuration, columns: int) -> Table:
     shown = Table(box=None, pad_edge=False, width=columns)
     for name in ("objective", "service"):
-        shown.add_column(name, overflow="fold")
+        longest = max((len(getattr(objective, _NAMES[name])) for objective in configuration.objectives), default=0)
+        shown.add_column(name, overflow="fold", no_wrap=longest <= columns // 4)  # names are there to be copied
     shown.add_column("target", justify="right", no_wrap=True)
     for name in ("of what", "window", "alerts"):
         shown.add_column(name, overflow="fold")

@@ -7,6 +7,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from stream.config.objectives import Declared
+from stream.core.cells import HOUR_RING
 from stream.core.certificate.issuance import ALPHA
 from stream.core.columns import Kind
 from stream.core.service_key import split_service_key
@@ -32,6 +33,8 @@ def warn(declared: Sequence[Declared], events_per_hour: Fraction | None = None) 
     whole = [one for one in declared if not one.objective.cohort_of and not one.is_made]
     for one in whole:
         _warn_of_alerts(one)
+        _warn_of_target(one)
+        _warn_of_window(one)
         if one.objective.composite is not None:
             _warn_of_components(one, declared)
         elif events_per_hour is not None:
@@ -69,6 +72,23 @@ def _warn_of_alerts(one: Declared) -> None:
         found = f"over {duration(window_minutes)} the budget sustains the burn rate of {named}"
         fix = "choose a window of 30d, or alert policies with thresholds above 1"
         _warn_at_target(one, f"{found}, so 1 is used instead; {fix}")
+
+
+def _warn_of_target(one: Declared) -> None:
+    """Warns of a target below 1 %: a ratio that was written as a percentage."""
+    target = one.objective.target_ratio
+    if target < Fraction(1, 100):
+        found = f"asks for {_number(target * 100)} % of good {one.objective.unit} only"
+        _warn_at_target(one, f"{found}; a ratio stands in `target`, a percentage in `targetPercent`")
+
+
+def _warn_of_window(one: Declared) -> None:
+    """Warns of periods of a calendar that are longer than what is kept of each hour."""
+    if one.objective.window_minutes > HOUR_RING.retention_minutes:
+        kept = duration(HOUR_RING.retention_minutes)
+        found = f"its window of {duration(one.objective.window_minutes)} is longer than hours are kept, {kept}"
+        lost = "budget adjustments no longer leave out what is older, and gaps in it are forgotten"
+        _warn_at_target(one, f"{found}: {lost}; choose a shorter window, such as a quarter")
 
 
 def _warn_of_traffic(one: Declared, events_per_hour: Fraction) -> None:

@@ -56,6 +56,22 @@ def test_rules_that_not_even_an_outage_reaches(target: str, never: list[str]) ->
     assert [re.findall("`([a-z0-9-]+)` \\(", text) for text in found] == ([never] if never else [])
 
 
+@pytest.mark.parametrize(
+    ("said", "warned"), [("targetPercent: 0.999", True), ("targetPercent: 99.9", False), ("target: 0.01", False)]
+)
+def test_a_ratio_that_stands_where_a_percentage_belongs(said: str, warned: bool) -> None:
+    found = [text for text in warnings(slo(None, f"{{{said}}}")) if "asks for" in text]
+    wanted = "asks for 0.999 % of good events only; a ratio stands in `target`, a percentage in `targetPercent`"
+    assert found == ([wanted] if warned else [])
+
+
+@pytest.mark.parametrize(("length", "warned"), [("1Y", True), ("101d", True), ("100d", False), ("1Q", False)])
+def test_a_calendar_window_that_is_longer_than_what_is_kept(length: str, warned: bool) -> None:
+    calendar = "{startTime: 2026-01-01 00:00:00, timeZone: Europe/Berlin}"
+    window = f"{{duration: {length}, isRolling: false, calendar: {calendar}}}"
+    assert ["longer than hours are kept, 100d" in text for text in warnings(slo(window=window))] == [True] * warned
+
+
 @pytest.mark.parametrize(("op", "reachable"), [("gte", True), ("gt", False)])
 def test_a_factor_that_an_outage_just_reaches_depends_on_the_comparison(op: str, reachable: bool) -> None:
     found = warnings(slo(None, "{target: 0.9}", policies=OWN), policy("10", op=op, no_data=True))

@@ -15,7 +15,6 @@ from stream.core.slo.spec import Objective
 from stream.core.statistics.forecast import Forecast
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
 
-
 _PLACES_MAX = 14
 """Of a percentage below 100 as a float: from here on none is written as 100."""
 

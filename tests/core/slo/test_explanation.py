@@ -123,7 +123,9 @@ def test_only_what_is_whole_is_written_as_100_percent(ratio, text):
 
 def test_a_threshold_that_was_raised_to_1_says_what_it_really_costs():
     """An hour of a day at the rate that the budget allows for ever is a 24th of it, not the 2 % of the rule."""
-    assert "above 1 it loses at least 4% of the error budget within 1h." in said(factor=Fraction(1), window_minutes=1440)
+    assert "above 1 it loses at least 4% of the error budget within 1h." in said(
+        factor=Fraction(1), window_minutes=1440
+    )
 
 
 def test_a_budget_that_is_gone_is_said_to_be():
