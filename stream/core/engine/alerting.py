@@ -154,7 +154,7 @@ def _factor(state: State, reader: Reader, rule: BurnRule) -> Fraction | None:
     missing = missing_of_window(state, reader)
     left = remaining(reader.budget_window(), reader.objective.bad_ratio_max, reader.coverage(), missing)
     # While the window is not covered the most that can be left is taken: a page must not come from what nobody saw.
-    return rule.factor(reader.window_minutes, None if left is None else left[1])
+    return rule.factor(reader.window_minutes, None if left is None else left[1], reader.renewed_in_minutes)
 
 
 def _held_back(state: State, service: Service, reader: Reader, rule: BurnRule, alert: Alert) -> HeldBack | None:
@@ -245,6 +245,7 @@ def _read(state: State, reader: Reader, rule: BurnRule, coming: Forecast | None)
         budget=budget(reader.budget_window(), allowed, coverage, missing_of_window(state, reader)),
         coverage=float(coverage),
         window_minutes=reader.window_minutes,
+        renewed_in_minutes=reader.renewed_in_minutes,
         cohort_gap=reader.cohort_gap(rule.long_minutes) if rule.kind is RuleKind.COHORT_GAP else None,
         forecast=coming,
     )

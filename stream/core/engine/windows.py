@@ -108,6 +108,12 @@ class Reader:
         return complete - start
 
     @property
+    def renewed_in_minutes(self) -> int | None:
+        """In how many minutes the calendar period ends; None where the window rolls, and outside of periods."""
+        period = self.period()
+        return None if period is None else period.end_minute - self.closing.minute - 1
+
+    @property
     def gap(self) -> bool:
         """Whether the minute was not read whole."""
         return self.gap_minutes(1) > 0

@@ -81,19 +81,25 @@ class BurnRule:
             return Fraction(1)
         return self.budget_share * window_minutes / self.long_minutes
 
-    def factor(self, window_minutes: int, remaining_ratio: Fraction | None = None) -> Fraction | None:
+    def factor(
+        self, window_minutes: int, remaining_ratio: Fraction | None = None, renewed_in_minutes: int | None = None
+    ) -> Fraction | None:
         """Returns the burn rate above which the rule burns; never below 1, which the budget allows for ever.
 
         Args:
             window_minutes: Length of the objective's window.
             remaining_ratio: What is left of the budget. Exhaustion: None, or none left, gives None.
+            renewed_in_minutes: When the budget is full again; None: it rolls. Exhaustion: it has to be gone before.
         """
         if self.kind is not RuleKind.EXHAUSTION:
             return max(self.nominal_factor(window_minutes), Fraction(1))
         assert self.budget_hours is not None
         if remaining_ratio is None or remaining_ratio <= 0:
             return None
-        return max(remaining_ratio * window_minutes / (self.budget_hours * HOUR_MINUTES), Fraction(1))
+        within = self.budget_hours * HOUR_MINUTES
+        if renewed_in_minutes is not None:
+            within = min(within, max(1, renewed_in_minutes))
+        return max(remaining_ratio * window_minutes / within, Fraction(1))
 
 
 RULES = (

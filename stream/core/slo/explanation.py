@@ -32,6 +32,7 @@ class AlertReading:
         budget: Where the budget stands.
         coverage: Share of the objective's window that was observed.
         window_minutes: Length of the objective's window.
+        renewed_in_minutes: When the budget is full again; None: it rolls.
         cohort_gap: Of the long window, where the rule is about it.
         forecast: When the budget will be used up, while it burns; None before there was a whole hour.
     """
@@ -44,6 +45,7 @@ class AlertReading:
     budget: Budget
     coverage: float
     window_minutes: int
+    renewed_in_minutes: int | None = None
     cohort_gap: CohortGap | None = None
     forecast: Forecast | None = None
 
@@ -125,7 +127,10 @@ def _rates(rule: BurnRule, state: AlertState, reading: AlertReading, factor: Fra
         return f"{said} if both stay above {float(factor):g} for {duration(rule.for_minutes)}, it fires."
     if rule.kind is RuleKind.EXHAUSTION:
         assert rule.budget_hours is not None
-        return f"{said} above {float(factor):.3g} what is left of it is gone within {rule.budget_hours} h."
+        soon = f"within {rule.budget_hours} h"
+        if reading.renewed_in_minutes is not None and reading.renewed_in_minutes < rule.budget_hours * HOUR_MINUTES:
+            soon = "before its period ends"
+        return f"{said} above {float(factor):.3g} what is left of it is gone {soon}."
     share = float(factor * rule.long_minutes / reading.window_minutes)
     return (
         f"{said} above {float(factor):g} it loses at least {share:.0%} of the error budget "
@@ -209,7 +214,10 @@ def _exhaustion(reading: AlertReading) -> str:
         return ""
     if left <= 0:
         return "The budget is used up."
-    return f"At this rate it is gone in {_length(left * reading.window_minutes / rate)}."
+    minutes = left * reading.window_minutes / rate
+    if reading.renewed_in_minutes is not None and minutes >= reading.renewed_in_minutes:
+        return "At this rate it lasts until its period ends."
+    return f"At this rate it is gone in {_length(minutes)}."
 
 
 def _forecast(reading: AlertReading) -> str:

@@ -11,6 +11,7 @@ from stream.core.events import AlertEvent, StatusEvent
 from stream.core.rendering import render
 from stream.core.slo.alerts import Alerting, AlertState
 from stream.core.slo.burn_rate import DEFAULT_RULES, BurnRule, RuleKind, Severity
+from stream.core.slo.calendar import Calendar
 from stream.core.slo.declared import Adjustment, Mute
 from stream.core.units import MINUTE_NS, WEIGHT_ONE
 from tests.core.engine.hash_seeds import printed
@@ -246,7 +247,7 @@ EXHAUSTION = next(rule for rule in DEFAULT_RULES if rule.kind is RuleKind.EXHAUS
 
 @pytest.mark.parametrize(("spent", "factor"), [(Fraction(0), 30), (Fraction(1, 2), 15), (Fraction(9, 10), 3)])
 def test_the_rest_of_the_budget_gone_within_a_day_is_30_15_and_3_times_with_all_half_and_a_tenth_left(spent, factor):
-    """Source: acceptance vector A6, of a budget of 30 days."""
+    """Of a budget of 30 days: what is left ÷ what a day of it is."""
     assert EXHAUSTION.factor(43_200, 1 - spent) == factor
 
 
@@ -255,6 +256,18 @@ def test_exhaustion_ends_with_the_burning_also_when_no_budget_is_left():
     rule = replace(EXHAUSTION, name="gone", long_minutes=10, short_minutes=2, budget_hours=1)
     log = written(bundle(slo(rule)), ((100, 0), (20, 60), (20, 0))).log
     assert [state for _, state, _ in told(log, "gone")] == [FIRING, INACTIVE]
+
+
+@pytest.mark.parametrize(("minutes", "fires"), [(600, True), (160, False)])
+def test_a_budget_that_is_renewed_before_it_would_be_gone_is_not_about_to_be_gone(minutes, fires):
+    """From minute 100 on at twice the rate allowed: a period of 600 has 300 min of that in it, one of 160 has 80."""
+    rule = replace(EXHAUSTION, name="gone", long_minutes=10, short_minutes=2)
+    body = replace(
+        bundle(objective(target="0.9", window_minutes=minutes, calendar="c", alerting=alerting(rule))),
+        calendars=(Calendar(name="c", boundaries=(T0, T0 + minutes)),),
+    )
+    log = written(body, ((100, 0), (30, 20))).log
+    assert bool(told(log, "gone")) == fires
 
 
 def test_rules_for_availability_skip_objectives_of_durations():

@@ -66,6 +66,14 @@ def test_the_exhaustion_rule_has_no_factor_where_nothing_is_left_or_known():
     assert rule.factor(MONTH, Fraction(-1)) is None
 
 
+def test_a_budget_that_is_renewed_sooner_has_to_be_gone_before_that():
+    """A tenth of 30 days: within a day 3 times, within the last 2 hours of a period 36 times."""
+    rule = next(rule for rule in SUPPLEMENTS if rule.kind is RuleKind.EXHAUSTION)
+    left = Fraction(1, 10)
+    assert [rule.factor(MONTH, left, minutes) for minutes in (None, 5000, 120)] == [3, 3, 36]
+    assert rule.factor(MONTH, left, 0) == 4320
+
+
 def test_what_inhibits_a_rule_is_a_rule_that_comes_before_it():
     """So that one pass in order knows which of them fire."""
     seen = set()

@@ -128,6 +128,20 @@ def test_a_threshold_that_was_raised_to_1_says_what_it_really_costs():
     )
 
 
+@pytest.mark.parametrize(
+    ("renewed_in", "sentence"),
+    [(100, "At this rate it lasts until its period ends."), (200, "At this rate it is gone in 2.9 h.")],
+)
+def test_a_budget_that_is_renewed_before_it_is_gone_lasts(renewed_in, sentence):
+    assert said(renewed_in_minutes=renewed_in).endswith(sentence)
+
+
+def test_exhaustion_names_the_end_of_the_period_where_that_comes_first():
+    rule = next(rule for rule in SUPPLEMENTS if rule.kind is RuleKind.EXHAUSTION)
+    assert "is gone before its period ends." in said(rule=rule, factor=Fraction(24), renewed_in_minutes=600)
+    assert "is gone within 24 h." in said(rule=rule, factor=Fraction(24), renewed_in_minutes=6000)
+
+
 def test_a_budget_that_is_gone_is_said_to_be():
     left = budget(weighed(1000, 20), Fraction("0.001"), Fraction(1))
     assert said(left=left).endswith("-1900.0% of the budget is left. The budget is used up.")
