@@ -199,7 +199,8 @@ def _event(
 ) -> AlertEvent:
     minute = reader.closing.minute
     if alert.state is AlertState.FIRING:
-        suspect = suspect_of(state, service, reader, rule.long_minutes)
+        # Of the short window: what an earlier incident of the hour was to blame on is not what burns now.
+        suspect = suspect_of(state, service, reader, rule.short_minutes)
         alert.version = suspect.version if suspect is not None else ""
         if held_back is None:
             alert.notified = True

@@ -56,7 +56,7 @@ class Suspect:
 
     Args:
         version: Its name.
-        bad_share: Its share of the bad events of the long window, from 0 to 1.
+        bad_share: Its share of the bad events of the short window, from 0 to 1.
         first_seen_minute: When it appeared; None for the first version that the service ever had.
     """
 

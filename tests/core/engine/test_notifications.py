@@ -347,6 +347,15 @@ def test_an_objective_whose_history_begins_later_has_no_status_yet():
 # What is said
 
 
+def test_an_alert_is_about_the_version_that_fails_now_and_not_about_one_that_failed_before():
+    """The first incident has more of the long window's failures than the second, which another version brings."""
+    writer = written(bundle(slo(ALONE)), ((30, 0),))
+    written(None, ((8, 100), (12, 0)), start=30, writer=writer, version="v2")
+    written(None, ((12, 25),), start=50, writer=writer, version="v3")
+    fired = [o for o in run(writer.log)[1] if isinstance(o, AlertEvent) and o.state is FIRING]
+    assert [event.version for event in fired] == ["v2", "v3"]
+
+
 def test_an_alert_says_when_the_budget_is_gone_and_since_when_the_version_it_began_with_is_there():
     writer = written(bundle(slo(ALONE)), ((90, 0),))
     written(None, ((10, 60), (40, 0)), start=90, writer=writer, version="v2")
