@@ -362,7 +362,9 @@ def test_an_alert_says_when_the_budget_is_gone_and_since_when_the_version_it_beg
     events = [o for o in run(writer.log)[1] if isinstance(o, AlertEvent)]
     began, ended = [json.loads(render(event).value)["data"] for event in events]
     assert (began["state"], began["version"], began["beyond_chance"]) == ("firing", "v2", True)
-    assert T0 + 89 <= events[0].deployed_minute <= T0 + 90  # the rows of the open minute are known
+    deployed_minute = events[0].deployed_minute
+    assert deployed_minute is not None
+    assert T0 + 89 <= deployed_minute <= T0 + 90  # the rows of the open minute are known
     low, high = began["forecast"]["interval_80_hours"]
     assert low is not None
     assert high is None or low <= high
