@@ -177,6 +177,7 @@ class IngestLoop:
                 f"{', '.join(sorted(wanted)) or 'it names none'}; this process ends, the next waits for one"
             )
         LOG.info("sources are now %s", ", ".join(sorted(readable)))
+        self._sources.asked_again |= self._sources.indicators in readable - self._subscribed
         self._subscribed = readable
         self._assignment.renounce()
         self._consumer.subscribe(sorted(readable), listener=self._assignment)
