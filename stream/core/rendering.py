@@ -404,6 +404,11 @@ def _dead_letter(event: DeadLetter) -> Rendered:
     return _cloud_event(event.context, "deadletter", "dead-letter.v1", position, identity, event.context.now_ns, data)
 
 
+def event_source(pipeline: str, generation: str) -> str:
+    """Returns the `source` of all events of one generation of a pipeline."""
+    return f"/qma/{pipeline}/{generation}"
+
+
 def _cloud_event(
     context: Context, topic: str, kind: str, subject: str, identity: str, time_ns: int, data: dict[str, Any]
 ) -> Rendered:
@@ -412,7 +417,7 @@ def _cloud_event(
     event = {
         "specversion": "1.0",
         "id": identity,
-        "source": f"/qma/{context.pipeline}/{context.generation}",
+        "source": event_source(context.pipeline, context.generation),
         "type": f"qma.{name}.{version}",
         "subject": subject,
         "time": _time(time_ns),
