@@ -31,7 +31,7 @@ class RuleKind(StrEnum):
     NO_DATA = "no-data"
     """Nothing was counted for as long as the long window, of an objective that had data before."""
     EVIDENCE_GAP = "evidence-gap"
-    """Some minute of the long window was not read whole."""
+    """Some minute of the long window was not read whole, or a large part of its events never came."""
     COHORT_GAP = "cohort-gap"
     """Both windows of a cohort are worse than everyone's by more than `gap_max`, the long one not by chance."""
 
