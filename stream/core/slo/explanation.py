@@ -99,7 +99,8 @@ def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState, lon
     whole = "heard of whole from every component" if is_composite else "read whole"
     if state is AlertState.INACTIVE:
         expects = objective.expected_from is not None or objective.floor_per_hour is not None
-        return f"Every minute of the last {length} was {whole}{', and few events or none never came' if expects else ''}."
+        nearly_all = ", and few events or none never came" if expects else ""
+        return f"Every minute of the last {length} was {whole}{nearly_all}."
     if long.n_missing:
         return (
             f"Of the last {length} {long.n:,} events came, and {long.n_missing:,} that must have been there never did: "
