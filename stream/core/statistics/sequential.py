@@ -16,7 +16,7 @@ digits.
 import math
 from fractions import Fraction
 
-from scipy.special import betainc
+import scipy
 
 BETA_PRIOR_BAD = 0.5
 """Shape a of the mixture Beta(a, a/p0): Jeffreys' 1/2; b = a/p0 puts the bets at the scale of p0 itself."""
@@ -206,7 +206,7 @@ def _log_beta_below(a: float, b: float, x: float) -> float:
     and the integrand are each as small as e^(−1e9), and their logarithms would cancel to nothing. For a
     difference of two values at the same x the powers of x and 1−x in excess cancel exactly.
     """
-    tail = float(betainc(a, b, x))
+    tail = float(scipy.special.betainc(a, b, x))
     if tail < TAIL_PROBABILITY_MIN:
         return math.log(_beta_fraction(a, b, x)) - math.log(a)
     n = a + b
