@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -100,18 +101,7 @@ def _sli_data(event: SliEvent) -> dict[str, Any]:
         "id": _digest("sli", o.service, o.name, o.digest, event.minute),
         "revision": event.revision,
         **_objective(o),
-        "minute": _stretch(event.minute_sli, event.minute, 1),
-        "window": _window(event),
-        "latency": event.quantiles,
-        "budget": _budget(event.budget),
-        "burn_rates": {duration(minutes): rate for minutes, rate in event.burn_rates},
-        "flags": {
-            "no_data": event.minute_sli.ratio is None,
-            "sampling_unknown": event.window_sli.n_unknown > 0 and not o.sampling_none,
-            "catching_up": event.catching_up,
-            "gap": event.gap,
-            "inexact": event.window_sli.n_unsure > 0,
-        },
+        **_figures(event),
     }
     if event.exemplars is not None:
         data["exemplars"] = _exemplars(event.exemplars)
@@ -121,6 +111,24 @@ def _sli_data(event: SliEvent) -> dict[str, Any]:
         data["components"] = [_share(share) for share in event.components]
         data["calls"] = [_call_count(count) for count in event.calls]
     return data
+
+
+def _figures(event: SliEvent) -> dict[str, Any]:
+    """Returns what an indicator and the status of its objective both show."""
+    return {
+        "minute": _stretch(event.minute_sli, event.minute, 1),
+        "window": _window(event),
+        "latency": event.quantiles,
+        "budget": _budget(event.budget),
+        "burn_rates": {duration(minutes): rate for minutes, rate in event.burn_rates},
+        "flags": {
+            "no_data": event.minute_sli.ratio is None,
+            "sampling_unknown": event.window_sli.n_unknown > 0 and not event.objective.sampling_none,
+            "catching_up": event.catching_up,
+            "gap": event.gap,
+            "inexact": event.window_sli.n_unsure > 0,
+        },
+    }
 
 
 def _share(share: ComponentShare) -> dict[str, Any]:
@@ -295,12 +303,11 @@ def _status_key(o: Objective) -> str:
 
 
 def _status(event: StatusEvent) -> Rendered:
-    o, rendered = event.sli.objective, _sli_data(event.sli)
-    shown = ("minute", "window", "latency", "budget", "burn_rates", "flags")
+    o = event.sli.objective
     data = {
         **_objective(o),
         "as_of": _time((event.sli.minute + 1) * MINUTE_NS),
-        **{name: rendered[name] for name in shown},
+        **_figures(event.sli),
         "alerts": [
             {
                 "alert": alert_id(o, rule),
@@ -487,6 +494,7 @@ def _time(time_ns: int | None) -> str | None:
     return None if time_ns is None else rfc3339(time_ns)
 
 
+@lru_cache(maxsize=10_000)  # of a minute that closes all events tell the same few times
 def rfc3339(time_ns: int) -> str:
     """Returns RFC 3339 in UTC with milliseconds: texts compare as times do."""
     seconds, rest = divmod(time_ns, SECOND_NS)

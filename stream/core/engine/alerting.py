@@ -101,10 +101,12 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
         return all(weights[row] == 0 for row in rows)
     if rule.kind is RuleKind.COHORT_GAP:
         return _is_behind(reader, rule, active)
-    if reader.row is None or not reader.is_covered(rule.short_minutes):
+    if reader.row is None:
         return None
     if not active and _is_quiet(reader, rule.short_minutes):
-        return False
+        return False  # before what costs more: covered or not, it does not burn
+    if not reader.is_covered(rule.short_minutes):
+        return None
     objective = reader.objective
     long_cell = reader.window(rule.long_minutes)
     long = burn_rate(long_cell, objective.bad_ratio_max)
@@ -123,6 +125,8 @@ def _may_hide_a_page(state: State, reader: Reader, rule: BurnRule) -> bool:
     or half of all. Fewer are in the bounds of the budget, and what of them is chance would call people for nothing."""
     objective, end = reader.objective, reader.closing.minute + 1
     missing = _never_came(state, reader, rule.long_minutes)
+    if not missing:
+        return False
     whole = missing + reader.between(end - rule.long_minutes, end)[Column.WEIGHT]
     burning = RULES[0].factor(objective.window_minutes) or Fraction(1)
     return missing > whole * min(burning * objective.bad_ratio_max, Fraction(1, 2))
@@ -132,14 +136,13 @@ def _never_came(state: State, reader: Reader, length_minutes: int) -> int:
     """Returns the weight of the events of a window that must have been there, as certificates reckon with it; 0 unless
     all of its minutes were read whole, in the history of whatever tells how many there were."""
     service, objective, end = reader.service, reader.objective, reader.closing.minute + 1
+    found = shortfall(state, service, objective, "", (end - length_minutes, end))
+    if found is None or not found.n_missing or reader.gap_minutes(length_minutes):
+        return 0
     other = other_of(service, objective)
     histories = [reader.own, *([] if other is None else [service.states[other.digest]])]
-    if any(own.covered_minutes(end, length_minutes)[0] > end - length_minutes for own in histories):
-        return 0
-    if reader.gap_minutes(length_minutes):
-        return 0
-    found = shortfall(state, service, objective, "", (end - length_minutes, end))
-    return 0 if found is None else found.n_missing * reader.unit
+    began = all(own.covered_minutes(end, length_minutes)[0] == end - length_minutes for own in histories)
+    return found.n_missing * reader.unit if began else 0
 
 
 def _is_behind(reader: Reader, rule: BurnRule, active: bool) -> bool | None:
@@ -158,9 +161,9 @@ def _is_quiet(reader: Reader, short_minutes: int) -> bool:
     """Returns whether the short window, which has data, burns at most as fast as the budget allows: no rule burns
     then. What adjustments exclude could only make it quieter, or leave no data."""
     assert reader.row is not None
-    weight, weight_bad = (weights[reader.row] for weights in reader.closing.weights(short_minutes))
+    weights, weights_bad = reader.closing.weights(short_minutes)
     allowed = reader.objective.bad_ratio_max
-    quiet = weight_bad * allowed.denominator < weight * allowed.numerator
+    quiet = weights_bad[reader.row] * allowed.denominator < weights[reader.row] * allowed.numerator
     return quiet and not reader.own.excluded
 
 

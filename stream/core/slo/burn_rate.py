@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
 from stream.core.cells import Column
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
@@ -226,6 +227,7 @@ def burns(
     return (long >= factor and short >= factor) if at_least else (long > factor and short > factor)
 
 
+@lru_cache(maxsize=1000)
 def duration(minutes: int) -> str:
     """Returns a length of time as people write it: `5m`, `6h`, `30d`."""
     for unit, size in (("d", DAY_MINUTES), ("h", HOUR_MINUTES)):

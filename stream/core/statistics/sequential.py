@@ -15,6 +15,7 @@ digits.
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
 import scipy
 
@@ -194,9 +195,13 @@ def _log_mixture_ratio(bad: int, total: int, p0: float) -> float:
     """Returns `log_e_value` for any total: the wait for a decision may be longer than any history."""
     if total == 0:
         return 0.0
-    a = BETA_PRIOR_BAD
     b = BETA_PRIOR_BAD / p0
-    return _log_beta_below(a + bad, b + (total - bad), p0) - _log_beta_below(a, b, p0)
+    return _log_beta_below(BETA_PRIOR_BAD + bad, b + (total - bad), p0) - _log_prior_below(p0)
+
+
+@lru_cache(maxsize=1000)
+def _log_prior_below(p0: float) -> float:
+    return _log_beta_below(BETA_PRIOR_BAD, BETA_PRIOR_BAD / p0, p0)
 
 
 def _log_beta_below(a: float, b: float, x: float) -> float:
