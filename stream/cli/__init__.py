@@ -6,52 +6,72 @@ import argparse
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from importlib import import_module
 from typing import NoReturn
 
 from stream import __version__
-from stream.cli import (
-    apply,
-    backfill,
-    decode,
-    demo,
-    doctor,
-    explain,
-    ledger,
-    notify,
-    plan,
-    replay,
-    send,
-    slo,
-    status,
-    tail,
-    topics,
-    validate,
-    worker,
-)
 from stream.config import exit_codes
 from stream.core.errors import ConfigError, IncompatibleError, StreamError, UnavailableError
-from stream.kafka.clients import KafkaError
 
-_COMMANDS = (
-    demo,
-    plan,
-    validate,
-    slo,
-    topics,
-    apply,
-    worker,
-    send,
-    status,
-    tail,
-    ledger,
-    backfill,
-    explain,
-    replay,
-    notify,
-    decode,
-    doctor,
-)
+_COMMANDS: Mapping[str, str] = {
+    "demo": (
+        "six services, a certificate earned, a rollout that goes wrong, a ledger that balances: in about a minute"
+    ),
+    "plan": (
+        "say what an objective means before it is deployed: its error budget, when its alerts fire and stop, how "
+        "long until a version is certified, and how fine an objective this traffic can show"
+    ),
+    "validate": (
+        "say everything that is wrong or doubtful in OpenSLO files, and what was understood; no broker is needed"
+    ),
+    "slo": "turn SLOs of other tools into OpenSLO",
+    "topics": "create and check the pipeline's topics",
+    "apply": (
+        "validate OpenSLO files and publish their objectives as the new configuration; objectives of earlier ones"
+        " that are not in these files end"
+    ),
+    "worker": "run the pipeline until Ctrl-C or SIGTERM: ingest and state processes, supervised",
+    "send": ("write each line of standard input to a topic as one message, for example a flat JSON event a line"),
+    "status": (
+        "show where every objective stands, the worst first: exit 0 when no page fires, 1 when one does, 2 when "
+        "there is no status or nothing newer than five minutes; a pipeline that is catching up says so"
+    ),
+    "tail": "follow an output topic until Ctrl-C, one line an event; only what is committed is shown",
+    "ledger": (
+        "account for every item of every source, from the checkpoints: exit 0 when all that was sent is accounted"
+        " for, 1 when the ledger does not balance, 2 when that is not known yet"
+    ),
+    "backfill": (
+        "count what the source topics still hold from before an objective was new or edited, and book it into its"
+        " windows and its budget, marked as backfilled; the tests of certificates never see it, and what was "
+        "published stays. Repeated, it changes nothing. Exit 0 when it is booked, 1 when there is nothing to "
+        "count, 2 when no worker has booked it yet"
+    ),
+    "explain": (
+        "say what an event is about, which windows, log records, source offsets and configuration stand behind "
+        "it, and by which rule it was decided; with --recount fold and count again what is in the log: exit 0 "
+        "when the event is equal to what comes out, 1 when it differs, 2 when that cannot be told, or no such "
+        "event is found"
+    ),
+    "replay": (
+        "fold the log again from its first record and compare what comes out with every event on the output "
+        "topics, byte for byte: exit 0 when they are equal, 1 when they differ, 2 when not all of it can be "
+        "compared (it says which part, and why); nothing is written"
+    ),
+    "notify": (
+        "keep an Alertmanager told of the alerts that fire, until Ctrl-C or SIGTERM; several may run at once, "
+        "Alertmanager takes what they send for one"
+    ),
+    "decode": (
+        "show what the pipeline sees in messages, one JSON object a row or a refusal; nothing is selected or stored"
+    ),
+    "doctor": (
+        "look at the newest messages of the source topics and say what arrives, what counts as a request, what is"
+        " wrong and which line changes it; nothing is written. Exit 0: nothing needs a change, 1: something does"
+    ),
+}
+"""The modules beside this one, and what each is for. Only the one that is called is imported."""
 
 _EPILOG = """\
 without a Kafka:
@@ -95,7 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     0 pass, 1 fail, 2 inconclusive; 64 wrong usage, 69 no broker, 70 internal error, 78 something to fix in a file, a
     setting or the cluster.
     """
-    arguments = _parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    arguments = _parser(words[:1]).parse_args(words)
     try:
         code: int = arguments.run(arguments)
         sys.stdout.flush()
@@ -109,16 +130,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     except StreamError as error:
         print(f"qma: {error}", file=sys.stderr)
         return _exit_code(error)
-    except KafkaError as error:
-        print(f"qma: Kafka refused or did not answer: {error!r}; look at the brokers, then try again", file=sys.stderr)
-        return exit_codes.UNAVAILABLE
-    except Exception:
+    except Exception as error:
+        from stream.kafka.clients import KafkaError  # it takes longer than a command that needs no Kafka
+
+        if isinstance(error, KafkaError):
+            print(
+                f"qma: Kafka refused or did not answer: {error!r}; look at the brokers, then try again", file=sys.stderr
+            )
+            return exit_codes.UNAVAILABLE
         traceback.print_exc()
         print("qma: an error nobody expected, please report it with the lines above", file=sys.stderr)
         return exit_codes.CRASHED
 
 
-def _parser() -> _Parser:
+def _parser(called: Sequence[str]) -> _Parser:
+    """Returns the parser of every command, with the arguments of those that are called."""
     parser = _Parser(
         prog="qma",
         description="Reads OpenTelemetry from Kafka; says which version of which service keeps its objectives.",
@@ -127,8 +153,10 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--version", action="version", version=f"qma {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND", parser_class=_Parser)
-    for command in _COMMANDS:
-        command.add_parser(commands)
+    for name, text in _COMMANDS.items():
+        command = commands.add_parser(name, help=text, description=text)
+        if name in called:
+            import_module(f"stream.cli.{name}").configure(command)
     return parser
 
 

@@ -25,13 +25,8 @@ from stream.kafka.source_ends import source_ends
 SOURCES = ("otlp_spans=otlp_proto", "telemetry.events=flat")
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "validate OpenSLO files and publish their objectives as the new configuration; objectives of earlier ones that "
-        "are not in these files end"
-    )
-    parser = commands.add_parser("apply", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OpenSLO v1 YAML")
     parser.add_argument("--dry-run", action="store_true", help="validate only; no broker is needed")

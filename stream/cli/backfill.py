@@ -69,15 +69,8 @@ def _since(text: str) -> Since:
     return Since(minute_of(int(moment.timestamp()) * SECOND_NS), False)
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "count what the source topics still hold from before an objective was new or edited, and book it into its "
-        "windows and its budget, marked as backfilled; the tests of certificates never see it, and what was published "
-        "stays. Repeated, it changes nothing. Exit 0 when it is booked, 1 when there is nothing to count, 2 when no "
-        "worker has booked it yet"
-    )
-    parser = commands.add_parser("backfill", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "--objective",

@@ -37,10 +37,8 @@ _GENEROUS = Limits(attributes=1 << 16, value_bytes=1 << 20, message_bytes=1 << 3
 """Somebody who looks at one message wants to see what is in it, however much it is."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "show what the pipeline sees in messages, one JSON object a row or a refusal; nothing is selected or stored"
-    parser = commands.add_parser("decode", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "files",

@@ -8,10 +8,8 @@ from pathlib import Path
 from stream.config.settings import LOCAL_BROKER
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "six services, a certificate earned, a rollout that goes wrong, a ledger that balances: in about a minute"
-    parser = commands.add_parser("demo", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     parser.add_argument("--seed", type=int, default=1, help="fixes everything but the time base (1)")
     parser.add_argument("--duration", type=float, default=60.0, metavar="SECONDS", help="of the workload (60)")
     parser.add_argument("--rate", type=float, default=1.0, metavar="FACTOR", help="multiplies the traffic (1)")

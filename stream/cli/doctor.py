@@ -74,13 +74,8 @@ service:
 """Of a Collector: every replica acknowledges, and what is not sent yet survives a restart."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "look at the newest messages of the source topics and say what arrives, what counts as a request, what is "
-        "wrong and which line changes it; nothing is written. Exit 0: nothing needs a change, 1: something does"
-    )
-    parser = commands.add_parser("doctor", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "topics",

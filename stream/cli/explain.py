@@ -33,14 +33,8 @@ from stream.replay.reading import Topics
 _SINCE_HOURS = 24
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "say what an event is about, which windows, log records, source offsets and configuration stand behind it, and "
-        "by which rule it was decided; with --recount fold and count again what is in the log: exit 0 when the event "
-        "is equal to what comes out, 1 when it differs, 2 when that cannot be told, or no such event is found"
-    )
-    parser = commands.add_parser("explain", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "id",

@@ -234,7 +234,8 @@ def _rule(e: Explanation) -> Iterator[str]:
         case RuleKind.NO_DATA:
             yield f"{rule.name}: nothing was counted for {duration(rule.long_minutes)}"
         case RuleKind.EVIDENCE_GAP:
-            yield f"{rule.name}: some minute of the last {duration(rule.long_minutes)} was not read whole"
+            length = duration(rule.long_minutes)
+            yield f"{rule.name}: some minute of the last {length} was not read whole, or many of its events never came"
         case RuleKind.COHORT_GAP if rule.gap_max is not None:
             yield f"{rule.name}: over both {pair} the cohort is more than {percent(rule.gap_max)} worse than everyone"
         case RuleKind.EXHAUSTION:

@@ -23,13 +23,8 @@ _POLL_S = 0.5
 _WIDTH_MIN = 120
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "account for every item of every source, from the checkpoints: exit 0 when all that was sent is accounted for, "
-        "1 when the ledger does not balance, 2 when that is not known yet"
-    )
-    parser = commands.add_parser("ledger", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument("--json", action="store_true", help="one JSON object a source partition")
     parser.add_argument(

@@ -22,13 +22,8 @@ from stream.notify.stats import NotifyCollector, NotifyStats
 _INTERVAL_S = 60
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "keep an Alertmanager told of the alerts that fire, until Ctrl-C or SIGTERM; several may run at once, "
-        "Alertmanager takes what they send for one"
-    )
-    parser = commands.add_parser("notify", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "--alertmanager",

@@ -49,13 +49,8 @@ _REMAINING = {"full": Fraction(1), "half": Fraction(1, 2), "tenth": Fraction(1, 
 _WIDTH_MIN = 120
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "say what an objective means before it is deployed: its error budget, when its alerts fire and stop, how long "
-        "until a version is certified, and how fine an objective this traffic can show"
-    )
-    parser = commands.add_parser("plan", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     parser.add_argument(
         "--target", required=True, type=_target, metavar="PERCENT", help="share of good events, for example 99.9"
     )

@@ -26,14 +26,8 @@ _VALUE_CHARACTERS = 60
 _NAME_WIDTH = 12
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "fold the log again from its first record and compare what comes out with every event on the output topics, "
-        "byte for byte: exit 0 when they are equal, 1 when they differ, 2 when not all of it can be compared (it says "
-        "which part, and why); nothing is written"
-    )
-    parser = commands.add_parser("replay", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "--partition",

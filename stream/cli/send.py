@@ -15,10 +15,8 @@ LINE_BYTES_MAX = MAX_REQUEST_BYTES - 1024
 """A message with its batch around it must fit into one request."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "write each line of standard input to a topic as one message, for example a flat JSON event a line"
-    parser = commands.add_parser("send", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument("topic", metavar="TOPIC", help="the whole name of the topic, for example telemetry.events")
     parser.set_defaults(run=_run)

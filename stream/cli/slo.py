@@ -18,9 +18,8 @@ PERIOD = "30d"
 """Sloth's own default of `--default-slo-period`."""
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    parser = commands.add_parser("slo", help="turn SLOs of other tools into OpenSLO", description="work on SLO files")
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     importing = parser.add_subparsers(required=True, metavar="ACTION").add_parser(
         "import", help="read SLOs of another tool", description="read SLOs of another tool and write OpenSLO"
     )

@@ -49,13 +49,8 @@ _FLAGS = {
 _STYLES = {Severity.PAGE: "bold red", Severity.TICKET: "yellow"}
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = (
-        "show where every objective stands, the worst first: exit 0 when no page fires, 1 when one does, 2 when "
-        "there is no status or nothing newer than five minutes; a pipeline that is catching up says so"
-    )
-    parser = commands.add_parser("status", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument(
         "--service",

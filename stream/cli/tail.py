@@ -22,10 +22,8 @@ from stream.kafka.topic_ids import describe
 Data = dict[str, Any]
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "follow an output topic until Ctrl-C, one line an event; only what is committed is shown"
-    parser = commands.add_parser("tail", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     names = ", ".join(sorted(_LINES))
     parser.add_argument("topic", metavar="TOPIC", choices=sorted(_LINES), help=f"without the prefix: {names}")

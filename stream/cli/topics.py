@@ -17,10 +17,8 @@ PARTITIONS = 32
 REPLICATION = 1
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "create and check the pipeline's topics"
-    parser = commands.add_parser("topics", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     actions = parser.add_subparsers(dest="action", required=True, metavar="apply|show")
     for name, text, run in (
         (

@@ -32,10 +32,8 @@ TABLE_COLUMNS_MIN = 160
 _NAMES = {"objective": "name", "service": "service"}
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "say everything that is wrong or doubtful in OpenSLO files, and what was understood; no broker is needed"
-    parser = commands.add_parser("validate", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE", help="OpenSLO v1 YAML")
     parser.add_argument("--strict", action="store_true", help="exit 78 on a warning, too")
     parser.add_argument("--json", action="store_true", help="one JSON object instead of lines and a table")

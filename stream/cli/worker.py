@@ -38,10 +38,8 @@ _STALE_COMMIT_S = 60.0
 LOG = logging.getLogger("stream.cli.worker")
 
 
-def add_parser(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """Adds the command."""
-    text = "run the pipeline until Ctrl-C or SIGTERM: ingest and state processes, supervised"
-    parser = commands.add_parser("worker", help=text, description=text)
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Adds the command's arguments."""
     add_arguments(parser)
     parser.add_argument("--only", choices=ROLES, help="run one role in the foreground, unsupervised")
     parser.add_argument("--ingest", type=not_negative, default=1, metavar="N", help="ingest processes (1)")

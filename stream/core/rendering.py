@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import orjson
@@ -100,18 +101,7 @@ def _sli_data(event: SliEvent) -> dict[str, Any]:
         "id": _digest("sli", o.service, o.name, o.digest, event.minute),
         "revision": event.revision,
         **_objective(o),
-        "minute": _stretch(event.minute_sli, event.minute, 1),
-        "window": _window(event),
-        "latency": event.quantiles,
-        "budget": _budget(event.budget),
-        "burn_rates": {duration(minutes): rate for minutes, rate in event.burn_rates},
-        "flags": {
-            "no_data": event.minute_sli.ratio is None,
-            "sampling_unknown": event.window_sli.n_unknown > 0 and not o.sampling_none,
-            "catching_up": event.catching_up,
-            "gap": event.gap,
-            "inexact": event.window_sli.n_unsure > 0,
-        },
+        **_figures(event),
     }
     if event.exemplars is not None:
         data["exemplars"] = _exemplars(event.exemplars)
@@ -121,6 +111,24 @@ def _sli_data(event: SliEvent) -> dict[str, Any]:
         data["components"] = [_share(share) for share in event.components]
         data["calls"] = [_call_count(count) for count in event.calls]
     return data
+
+
+def _figures(event: SliEvent) -> dict[str, Any]:
+    """Returns what an indicator and the status of its objective both show."""
+    return {
+        "minute": _stretch(event.minute_sli, event.minute, 1),
+        "window": _window(event),
+        "latency": event.quantiles,
+        "budget": _budget(event.budget),
+        "burn_rates": {duration(minutes): rate for minutes, rate in event.burn_rates},
+        "flags": {
+            "no_data": event.minute_sli.ratio is None,
+            "sampling_unknown": event.window_sli.n_unknown > 0 and not event.objective.sampling_none,
+            "catching_up": event.catching_up,
+            "gap": event.gap,
+            "inexact": event.window_sli.n_unsure > 0,
+        },
+    }
 
 
 def _share(share: ComponentShare) -> dict[str, Any]:
@@ -295,12 +303,11 @@ def _status_key(o: Objective) -> str:
 
 
 def _status(event: StatusEvent) -> Rendered:
-    o, rendered = event.sli.objective, _sli_data(event.sli)
-    shown = ("minute", "window", "latency", "budget", "burn_rates", "flags")
+    o = event.sli.objective
     data = {
         **_objective(o),
         "as_of": _time((event.sli.minute + 1) * MINUTE_NS),
-        **{name: rendered[name] for name in shown},
+        **_figures(event.sli),
         "alerts": [
             {
                 "alert": alert_id(o, rule),
@@ -404,6 +411,11 @@ def _dead_letter(event: DeadLetter) -> Rendered:
     return _cloud_event(event.context, "deadletter", "dead-letter.v1", position, identity, event.context.now_ns, data)
 
 
+def event_source(pipeline: str, generation: str) -> str:
+    """Returns the `source` of all events of one generation of a pipeline."""
+    return f"/qma/{pipeline}/{generation}"
+
+
 def _cloud_event(
     context: Context, topic: str, kind: str, subject: str, identity: str, time_ns: int, data: dict[str, Any]
 ) -> Rendered:
@@ -412,7 +424,7 @@ def _cloud_event(
     event = {
         "specversion": "1.0",
         "id": identity,
-        "source": f"/qma/{context.pipeline}/{context.generation}",
+        "source": event_source(context.pipeline, context.generation),
         "type": f"qma.{name}.{version}",
         "subject": subject,
         "time": _time(time_ns),
@@ -482,6 +494,7 @@ def _time(time_ns: int | None) -> str | None:
     return None if time_ns is None else rfc3339(time_ns)
 
 
+@lru_cache(maxsize=10_000)  # of a minute that closes all events tell the same few times
 def rfc3339(time_ns: int) -> str:
     """Returns RFC 3339 in UTC with milliseconds: texts compare as times do."""
     seconds, rest = divmod(time_ns, SECOND_NS)

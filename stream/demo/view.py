@@ -10,7 +10,6 @@ from typing import Any
 import orjson
 
 from stream.core.slo.explanation import share_text
-from stream.demo import story
 
 Data = dict[str, Any]
 
@@ -28,6 +27,7 @@ class ObjectiveView:
     minute_n: int = 0
     window_ratio: float | None = None
     window_n: int = 0
+    unit: str = "events"
     budget_left: tuple[float | None, float | None] = (None, None)
     burn_rates: dict[str, float | None] = field(default_factory=dict)
     firing: dict[str, str] = field(default_factory=dict)
@@ -93,7 +93,7 @@ class View:
         if minute["start"] < view.minute:
             return  # a correction of an older minute
         view.minute, view.minute_ratio, view.minute_n = minute["start"], minute["ratio"], minute["n"]
-        view.window_ratio, view.window_n = window["ratio"], window["n"]
+        view.window_ratio, view.window_n, view.unit = window["ratio"], window["n"], window["unit"]
         view.budget_left = (budget["remaining_min_ratio"], budget["remaining_max_ratio"])
         view.burn_rates = data["burn_rates"]
 
@@ -116,11 +116,10 @@ class View:
         if forecast is not None:
             view.forecast = _when_gone(forecast)
         if entry is not None and entry["kind"] == "incident" and entry["end"] is not None:
-            unit = "minutes" if data["objective"] == story.COMPOSITE else "requests"
             took = "" if entry["consumed_ratio"] is None else f", {entry['consumed_ratio']:.1%} of the budget"
             yield (
                 f"budget  {short(data['service'])} {data['objective']}: incident {entry['start'][11:16]} to "
-                f"{entry['end'][11:16]} took {entry['bad']:,.0f} of {entry['total']:,.0f} {unit}{took}"
+                f"{entry['end'][11:16]} took {entry['bad']:,.0f} of {entry['total']:,.0f} {view.unit}{took}"
             )
 
     def _certificate(self, data: Data) -> Iterator[str]:

@@ -9,6 +9,7 @@ import logging
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from stream.core.errors import IncompatibleError
 from stream.core.fingerprints import fingerprints
 from stream.core.otlp import Decoded, Messages, Reading, concat_decoded
 from stream.core.otlp.decoders import DECODERS, Decode, Encoding, encodings, runs
+from stream.core.rendering import event_source
 from stream.core.slo.spec import Bundle, SourceSignal
 from stream.core.slo.spec import Encoding as Declared
 from stream.ingest.indicators import decode_indicator_events
@@ -133,7 +135,8 @@ class Decoding:
         self._decode: dict[str, Callable[[Messages], Decoded]] = {}
         for source in bundle.sources:
             if not source.is_telemetry:
-                self._decode[source.topic] = decode_indicator_events
+                ours = event_source(bundle.pipeline, bundle.generation)
+                self._decode[source.topic] = partial(decode_indicator_events, source=ours)
                 continue
             key = SIGNALS[source.signal], source.encoding
             made = AnyDecode(*key, reading, decoders, fingerprints=bundle.settings.duplicate_minutes > 0)

@@ -47,10 +47,15 @@ class _Receipt:
     detail: str | None = None
 
 
-def decode_indicator_events(messages: Messages) -> Columns:
+def decode_indicator_events(messages: Messages, source: str | None = None) -> Columns:
     """Returns an indicator for each event and a receipt for each message; a tombstone holds nothing.
 
-    Events of other types are indicators of no objective: nobody asks for them, and the ledger counts them.
+    Events of other types, and those that somebody else has published, are indicators of no objective: nobody asks for
+    them, and the ledger counts them.
+
+    Args:
+        messages: Of `qma.sli`.
+        source: The pipeline and generation that is read (`rendering.event_source`); None: whichever.
     """
     rows: list[dict[str, Any]] = []
     receipts: list[_Receipt] = []
@@ -59,7 +64,7 @@ def decode_indicator_events(messages: Messages) -> Columns:
             continue
         here = {"source": message.source, "offset": message.offset}
         try:
-            rows.append({**here, **_indicator(message.value), "counts": True})
+            rows.append({**here, **_indicator(message.value, source), "counts": True})
         except DecodeError as error:
             receipts.append(_refusal(message, error))
         else:
@@ -97,7 +102,7 @@ def _columns(receipts: list[_Receipt]) -> Receipts:
     )
 
 
-def _indicator(value: bytes) -> dict[str, Any]:
+def _indicator(value: bytes, source: str | None) -> dict[str, Any]:
     """Returns the fields of the indicator in an event.
 
     Raises:
@@ -109,7 +114,7 @@ def _indicator(value: bytes) -> dict[str, Any]:
         raise DecodeError(RejectReason.MALFORMED, f"the message is no JSON in UTF-8: {error}") from error
     if not isinstance(event, dict):
         raise _wrong("the message", event, "a CloudEvent, which is a JSON object")
-    if _text(event, "type") != EVENT_TYPE:
+    if _text(event, "type") != EVENT_TYPE or (source is not None and _text(event, "source") != source):
         nothing = {"revision": 0, "events": 0, "weight": 0, "weight_bad": 0, "gap": False}
         minute = _minute(_text(event, "time")) - 1  # an event has the time at which its minute ended
         return {"service": _text(event, "subject"), "objective": "", "minute": minute, **nothing}

@@ -111,6 +111,7 @@ class IngestLoop:
         self._progress_due_s = 0.0
         self._lost: tuple[LostRange, ...] = ()
         self._reported: Progress | None = None
+        self._is_owed_progress = False
         self._ends: asyncio.Future[dict[int, int]] | None = None
 
     async def run(self, stopping: asyncio.Event) -> None:
@@ -127,12 +128,12 @@ class IngestLoop:
                 await self._begin()
                 continue
             if not self._cycle.touched:
-                self._adopt_newest()
+                await self._adopt_newest()
             await self._take(await self._fetch(), stopping)
             if self._owns_what_it_reads() and self._is_due():
                 await self._finish()
-        if self._owns_what_it_reads() and (self._cycle.touched or self._lost):
-            await self._finish()
+        if self._owns_what_it_reads():
+            await self._leave()
 
     def _owns_what_it_reads(self) -> bool:
         return self._begun_at == self._assignment.changes
@@ -149,7 +150,7 @@ class IngestLoop:
             return
         if changes != self._assignment.changes:
             return
-        self._begun_at = changes
+        self._begun_at, self._is_owed_progress = changes, False
         self._lost, self._reported, self._progress_due_s = (), None, 0.0
         self._forget_ends()
         self._stats.lag = {}
@@ -161,13 +162,22 @@ class IngestLoop:
         self._cycle = Cycle(sessions=sessions)
         self._cycle_began_s = time.monotonic()
 
-    def _adopt_newest(self) -> None:
+    async def _leave(self) -> None:
+        """Finishes what is begun, and tells every partition how far it got: perhaps nobody reads these sources on."""
+        if self._cycle.touched or self._lost or self._is_owed_progress:
+            self._progress_due_s = 0.0
+            await self._finish()
+
+    async def _adopt_newest(self) -> None:
         """Goes over to the newest configuration, between cycles: each is decoded under one version.
 
         Topics that it names but that do not exist are waited for: every cycle looks for them.
         """
-        self._applied = self._configurations.newest
-        wanted = {source.topic for source in self._applied.bundle.sources}
+        newest = self._configurations.newest
+        wanted = {source.topic for source in newest.bundle.sources}
+        if not self._subscribed <= wanted:
+            await self._leave()
+        self._applied = newest
         readable = frozenset(wanted & self._sources.topics.keys())
         if readable == self._subscribed:
             return
@@ -177,6 +187,7 @@ class IngestLoop:
                 f"{', '.join(sorted(wanted)) or 'it names none'}; this process ends, the next waits for one"
             )
         LOG.info("sources are now %s", ", ".join(sorted(readable)))
+        self._sources.asked_again |= self._sources.indicators in readable - self._subscribed
         self._subscribed = readable
         self._assignment.renounce()
         self._consumer.subscribe(sorted(readable), listener=self._assignment)
@@ -274,6 +285,7 @@ class IngestLoop:
         due = self._progress_is_due(now_s)
         progress = self._progress(cycle) if due and cycle.sessions else None
         await self._log.send(cycle, self._router.route(cycle, applied.configuration, progress))
+        self._is_owed_progress = progress is None
         if due:
             self._progress_due_s = now_s + self._options.progress_s
         if progress is not None:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Literal
 
 from stream.core.errors import UnavailableError
 from stream.core.log import LostRange
+from stream.core.units import DAY_NS
 from stream.ingest.cycle import Cycle, Session
 from stream.kafka.clients import (
     LOST_MEMBERSHIP,
@@ -25,6 +27,11 @@ LOG = logging.getLogger(__name__)
 
 Start = Literal["earliest", "latest"]
 
+_ASKED_AGAIN_NS = DAY_NS
+"""Indicators that nobody has asked for meanwhile are read from so long ago. Those of the last seven hours can count, by
+a frontier that may itself lie behind."""
+
+_MILLISECOND_NS = 1_000_000
 _RETRY_S = 0.2
 _MISSING_ATTEMPTS = 3
 _PATIENCE_S = 40.0
@@ -82,9 +89,13 @@ class Sources:
         self._assignment = assignment
         self._incarnation = incarnation
         self._start = start
-        self._indicators = indicators
+        self.indicators = indicators
         self._existed = {topic: info.partitions for topic, info in topics.items()}
         self._sessions_begun = 0
+        self.asked_again = False
+        """Our own indicators are sources again: nobody asked for them since the group left off, so what is too old to
+        count is passed over when they are begun. A process that takes up what another one left behind passes over
+        nothing: some of that may be in the log already."""
         self.topics = dict(topics)
 
     @property
@@ -151,6 +162,7 @@ class Sources:
         at = {p: offset for p, (offset, topic_id) in committed.items() if topic_id in ("", self._topic_id(p))}
         without = [p for p in partitions if p not in at]
         starts = await self._starts(without, stale=committed.keys() - at.keys())
+        starts |= await self._passed_over(at) if self.asked_again else {}
         if changes != self._assignment.changes:
             return None
         try:
@@ -160,6 +172,7 @@ class Sources:
                 await commit(self._consumer, {p: (o, self._topic_id(p)) for p, o in starts.items()})
         except LOST_MEMBERSHIP:
             return None
+        self.asked_again &= self.indicators not in {partition.topic for partition in partitions}
         return tuple(self._session(partition, (at | starts)[partition]) for partition in partitions)
 
     def _topic_id(self, partition: TopicPartition) -> str:
@@ -174,7 +187,7 @@ class Sources:
             id=f"{self._incarnation}-{self._sessions_begun}",
             first_offset=offset,
             next_offset=offset,
-            is_telemetry=partition.topic != self._indicators,
+            is_telemetry=partition.topic != self.indicators,
         )
 
     async def _starts(
@@ -188,7 +201,7 @@ class Sources:
         late = [
             p
             for p in partitions
-            if (self._start == "latest" or p.topic == self._indicators)
+            if (self._start == "latest" or p.topic == self.indicators)
             and p not in stale
             and p.partition < self._existed[p.topic]
         ]
@@ -197,6 +210,20 @@ class Sources:
         starts |= await self._observer.beginning_offsets(early) if early else {}
         for partition, offset in sorted(starts.items()):
             LOG.info("%s/%d: no committed offset, begins at %d", *partition, offset)
+        return starts
+
+    async def _passed_over(self, committed: Mapping[TopicPartition, int]) -> dict[TopicPartition, int]:
+        """Returns the first offsets of the partitions of our own indicators behind those that are too old to count."""
+        own = [p for p in committed if p.topic == self.indicators]
+        if not own:
+            return {}
+        ends = await self.ends(own)  # asked for first: nothing that comes now is passed over
+        since_ms = (time.time_ns() - _ASKED_AGAIN_NS) // _MILLISECOND_NS
+        found = await self._observer.offsets_for_times(dict.fromkeys(own, since_ms))
+        recent = {p: at.offset if (at := found.get(p)) is not None else ends[p] for p in own}
+        starts = {p: offset for p, offset in recent.items() if offset > committed[p]}
+        for partition, offset in sorted(starts.items()):
+            LOG.info("%s/%d: asked for again, begins at %d", *partition, offset)
         return starts
 
     async def ends(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:

@@ -1,4 +1,4 @@
-"""Reads partitions from their beginning to where they end now: configuration and checkpoints are read like this."""
+"""Reads partitions to where they end now: configuration and checkpoints are read like this, from their beginning."""
 
 from __future__ import annotations
 
@@ -14,12 +14,15 @@ STALLED_S = 30.0
 _POLL_MS = 200
 
 
-async def read_to_end(reader: Consumer, partitions: Sequence[TopicPartition]) -> AsyncIterator[ConsumerRecord]:
+async def read_to_end(
+    reader: Consumer, partitions: Sequence[TopicPartition], *, since_ms: int | None = None
+) -> AsyncIterator[ConsumerRecord]:
     """Yields every record that the partitions hold at the time of the call, each partition in its order.
 
     Args:
         reader: A consumer outside any group; the partitions are assigned to it.
         partitions: Partitions of topics that exist.
+        since_ms: Only what was published at this time and later; None: everything.
 
     Raises:
         UnavailableError: When the brokers stop answering.
@@ -30,6 +33,11 @@ async def read_to_end(reader: Consumer, partitions: Sequence[TopicPartition]) ->
             ends = await reader.end_offsets(partitions)
             if partitions:
                 await reader.seek_to_beginning(*partitions)
+            if partitions and since_ms is not None:
+                found = await reader.offsets_for_times(dict.fromkeys(partitions, since_ms))
+                for partition, end in ends.items():
+                    first = found.get(partition)
+                    reader.seek(partition, end if first is None else first.offset)
         behind = {partition for partition in partitions if ends[partition]}
         while behind:
             async with asyncio.timeout(STALLED_S):

@@ -122,6 +122,11 @@ class Board:
         firing = [alert for objective in self._objectives.values() for alert in objective.firing.values()]
         return [*firing, *(alert for alert, _ in self._resolved.values())]
 
+    def fires_since(self) -> str | None:
+        """Returns when the oldest of the alerts that fire began, in RFC 3339; None where none fires."""
+        firing = [alert.starts_at for objective in self._objectives.values() for alert in objective.firing.values()]
+        return min(firing, default=None)
+
     def take_status(self, key: bytes, value: bytes | None, time_ns: int) -> bool:
         """Takes in a record of `qma.status`; without a value the objective is gone. Returns whether alerts changed.
 

@@ -1,12 +1,17 @@
-"""Follows `qma.status` and `qma.burn-rate` from their beginning: what is committed, outside any consumer group."""
+"""Follows `qma.status` and `qma.burn-rate`: what is committed, outside any consumer group.
+
+The status of every objective is read first. It says how far back the events must be read: those of alerts that fire.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Callable, Iterable
+from datetime import datetime
 
 from stream.core.errors import ConfigError, UnavailableError
+from stream.core.units import HOUR_NS, SECOND_NS
 from stream.kafka.clients import ConsumerRecord, KafkaError, TopicPartition, assigned_reader, stop
 from stream.kafka.read_to_end import read_to_end
 from stream.kafka.topic_ids import describe
@@ -61,10 +66,20 @@ class Follower:
                     f"no topic {', '.join(missing)} at {self._bootstrap}; create the pipeline's topics with "
                     "`qma topics apply`"
                 )
-            partitions = [TopicPartition(name, n) for name, info in found.items() for n in range(info.partitions)]
+            statuses, events = (
+                [TopicPartition(name, n) for n in range(found[name].partitions)]
+                for name in (self._status, self._burn_rate)
+            )
             board = Board()
-            async for record in read_to_end(reader, partitions):
+            async for record in read_to_end(reader, statuses):
                 self._take(board, [record])
+            positions = [(at, await reader.position(at)) for at in statuses]
+            async for record in read_to_end(reader, events, since_ms=self._since_ms(board)):
+                self._take(board, [record])
+            positions += [(at, await reader.position(at)) for at in events]
+            reader.assign([*statuses, *events])
+            for partition, position in positions:
+                reader.seek(partition, position)
             self._stats.is_ready = True
             self._show(board)
             while True:
@@ -73,6 +88,15 @@ class Follower:
                         self._show(board)
         finally:
             await stop(reader)
+
+    def _since_ms(self, board: Board) -> int | None:
+        """Returns when the first event was published that the statuses leave room for: of an alert that fires, or of
+        one that they do not speak of yet."""
+        newest_ns, oldest = self._stats.status_ns, board.fires_since()
+        if newest_ns is None:
+            return None
+        began_ns = [] if oldest is None else [round(datetime.fromisoformat(oldest).timestamp()) * SECOND_NS]
+        return min([newest_ns - HOUR_NS, *began_ns]) // _MS
 
     def _take(self, board: Board, records: Iterable[ConsumerRecord]) -> bool:
         """Returns whether alerts changed."""

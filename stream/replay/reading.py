@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from stream.core.errors import ConfigError, UnavailableError
 from stream.kafka.clients import Consumer, ConsumerRecord, Guard, KafkaError, TopicPartition, assigned_reader, stop
@@ -128,10 +127,10 @@ class Topics:
         held = await self.stretches(partitions)
         if time_ns is None or not partitions:
             return held
-        reader: Any = self.reader  # its offsets_for_times is used nowhere else
+        since_ms = max(0, time_ns) // _MILLISECOND_NS
         try:
             async with asyncio.timeout(STALLED_S):
-                found = await reader.offsets_for_times(dict.fromkeys(partitions, max(0, time_ns) // _MILLISECOND_NS))
+                found = await self.reader.offsets_for_times(dict.fromkeys(partitions, since_ms))
         except (KafkaError, TimeoutError) as error:
             raise _unreadable(partitions, error) from error
         return {

@@ -25,8 +25,8 @@ ROOT = Path(__file__).parents[2]
 
 def parsed(*arguments: str) -> argparse.Namespace:
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    return parser.parse_args(["notify", *arguments])
+    command.configure(parser)
+    return parser.parse_args(arguments)
 
 
 def test_an_alertmanager_must_be_named(capsys: pytest.CaptureFixture[str]):

@@ -260,11 +260,10 @@ def run(pipeline: Pipeline, *line: str) -> tuple[int, str]:
     """Runs a command on the pipeline. Returns exit code and what it prints."""
     out = io.StringIO()
     with contextlib.redirect_stdout(out):
-        commands = argparse.ArgumentParser().add_subparsers()
-        for command in (replay, explain):
-            command.add_parser(commands)
+        parser = argparse.ArgumentParser()
+        {"replay": replay, "explain": explain}[line[0]].configure(parser)
         options = ["--broker", pipeline.options.bootstrap, "--prefix", pipeline.options.prefix]
-        arguments = commands.choices[line[0]].parse_args([*line[1:], *options])
+        arguments = parser.parse_args([*line[1:], *options])
         code = arguments.run(arguments)
     return code, out.getvalue()
 

@@ -251,8 +251,8 @@ def test_what_a_real_fold_writes_is_shown():
 def qma_status(kafka: LocalKafka, prefix: str, *arguments: str) -> tuple[int, str]:
     """Runs the command. Returns exit code and stdout."""
     parser = argparse.ArgumentParser()
-    command.add_parser(parser.add_subparsers())
-    parsed = parser.parse_args(["status", "--broker", kafka.bootstrap, "--prefix", prefix, *arguments])
+    command.configure(parser)
+    parsed = parser.parse_args(["--broker", kafka.bootstrap, "--prefix", prefix, *arguments])
     with contextlib.redirect_stdout(io.StringIO()) as out:
         code = parsed.run(parsed)
     return code, out.getvalue()

@@ -77,6 +77,23 @@ def test_wrong_usage_is_64_as_a_program():
     assert "invalid choice: 'nothing'" in err
 
 
+@pytest.mark.parametrize(
+    ("words", "without"),
+    [
+        (["--help"], {"numpy", "numba", "aiokafka", "faust", "scipy"}),
+        (["validate", *OBJECTIVES], {"numba", "aiokafka", "faust", "scipy.special"}),
+    ],
+)
+def test_what_a_command_does_not_need_it_does_not_wait_for(words: list[str], without: set[str]):
+    program = (
+        "import atexit, sys; atexit.register(lambda: print(*sys.modules, file=sys.stderr));"
+        "from stream.cli import main; main(sys.argv[1:])"
+    )
+    ran = subprocess.run([sys.executable, "-c", program, *words], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "argparse" in ran.stderr.split()
+    assert not without & set(ran.stderr.split())
+
+
 @pytest.mark.parametrize("command", ["", *COMMANDS])
 def test_every_command_explains_itself(command: str, capsys: pytest.CaptureFixture[str]):
     with pytest.raises(SystemExit) as ended:

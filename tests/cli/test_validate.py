@@ -20,11 +20,9 @@ DOUBTFUL = str(ROOT / "deploy/slo/order-events-latency.yaml")
 
 def run(*arguments: str) -> int:
     """Runs `qma validate`, or another command that the arguments name."""
-    parser = argparse.ArgumentParser()
-    commands = parser.add_subparsers()
-    validate.add_parser(commands)
-    apply.add_parser(commands)
-    parsed = parser.parse_args(arguments if arguments[0] == "apply" else ["validate", *arguments])
+    parser, is_apply = argparse.ArgumentParser(), arguments[0] == "apply"
+    (apply if is_apply else validate).configure(parser)
+    parsed = parser.parse_args(arguments[1:] if is_apply else arguments)
     code: int = parsed.run(parsed)
     return code
 

@@ -110,6 +110,15 @@ def test_other_events_are_counted_and_are_indicators_of_nothing() -> None:
     assert {int(decoded.indicators.minute[at]) for at in nothing} <= set(range(T0, T0 + 5))
 
 
+def test_what_another_generation_published_is_counted_and_is_an_indicator_of_nothing() -> None:
+    values = some_events()[1][:3]
+    foreign = [edited(values[0], "source", source) for source in ("/qma/test/2", "/qma/other/1")]
+    decoding = Decoding(replace(bundle(objective()), sources=(own_indicators("qma."),)), Decoders(compile=False))
+    decoded = decoding.of(TOPIC)(Messages.of([*values, *foreign]))
+    assert [bool(name) for name in decoded.indicators.objective] == [True, True, True, False, False]
+    assert (decoded.receipts.items.sum(), decoded.receipts.rejected.sum()) == (5, 0)
+
+
 def edited(value: bytes, path: str, new: Any = None) -> bytes:
     """Returns an event with one field changed, or removed."""
     body = section = orjson.loads(value)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,9 +13,10 @@ import pytest
 from stream.config.sources import own_indicators
 from stream.core.log import LogRecord
 from stream.core.slo.spec import Bundle, Source
+from stream.core.units import DAY_NS
 from stream.kafka import clients, topics
 from tests.ingest.test_indicators import some_events
-from tests.ingest.test_process import PARTITIONS, Fold, Pipeline
+from tests.ingest.test_process import PARTITIONS, Fold, Pipeline, has_left
 
 pytestmark = pytest.mark.kafka
 
@@ -47,6 +49,25 @@ def indicators(log: dict[int, list[LogRecord]]) -> list[tuple[int, str, bool]]:
     )
 
 
+async def create_own(pipeline: Pipeline) -> None:
+    """Creates the topics of a pipeline, with that of its own indicators."""
+    await pipeline.create()
+    own = topics.TopicSpec(name=own_indicators(pipeline.prefix).topic, partitions=1, replication=1)
+    await topics.apply(pipeline.bootstrap, [own])
+
+
+async def ask(pipeline: Pipeline) -> None:
+    """Applies a configuration that has our own indicators among its sources."""
+    bundle = Bundle(
+        pipeline="test",
+        generation="g1",
+        partitions=PARTITIONS,
+        sources=(Source(topic=pipeline.source, encoding="flat"), own_indicators(pipeline.prefix)),
+        objectives=(),
+    )
+    await pipeline._send(f"{pipeline.prefix}config", [(0, bundle.encode())])
+
+
 def test_what_a_transaction_aborted_is_not_read_and_does_not_hold_up_what_follows(
     kafka: Any, topic_prefix: str
 ) -> None:
@@ -73,19 +94,11 @@ def test_our_own_indicators_are_read_from_where_they_are_asked_for_and_have_no_t
     pipeline = Pipeline(kafka.bootstrap, topic_prefix)
     own = own_indicators(pipeline.prefix)
     values = some_events()[1]
-    bundle = Bundle(
-        pipeline="test",
-        generation="g1",
-        partitions=PARTITIONS,
-        sources=(Source(topic=pipeline.source, encoding="flat"), own),
-        objectives=(),
-    )
 
     async def scenario() -> dict[int, list[LogRecord]]:
-        await pipeline.create()
-        await topics.apply(pipeline.bootstrap, [topics.TopicSpec(name=own.topic, partitions=1, replication=1)])
+        await create_own(pipeline)
         await write(pipeline, own.topic, [(True, values[:3])])
-        await pipeline._send(f"{pipeline.prefix}config", [(0, bundle.encode())])
+        await ask(pipeline)
         async with pipeline.running() as ingest, asyncio.timeout(30):
             await write(pipeline, own.topic, [(False, values[3:5]), (True, values[5:7])])
             while not ingest.done() and not indicators(await pipeline.log()):  # noqa: ASYNC110 - a topic is looked at
@@ -105,3 +118,44 @@ def test_our_own_indicators_are_read_from_where_they_are_asked_for_and_have_no_t
     assert timed == {pipeline.source}
     covered = {(source.topic, source.next_offset) for records in log.values() for source in records[-1].sources}
     assert (own.topic, 10) in covered
+
+
+def test_indicators_of_days_in_which_nobody_asked_for_them_are_passed_over(kafka: Any, topic_prefix: str) -> None:
+    pipeline = Pipeline(kafka.bootstrap, topic_prefix)
+    own = own_indicators(pipeline.prefix).topic
+    values = some_events()[1]
+
+    async def publish(values: Sequence[bytes], days_ago: int) -> None:
+        # In no transaction: the marker of one would be of today.
+        producer = await clients.ingest_producer(pipeline.bootstrap)
+        time_ms = (time.time_ns() - days_ago * DAY_NS) // 1_000_000
+        try:
+            await asyncio.gather(*[await producer.send(own, v, partition=0, timestamp_ms=time_ms) for v in values])
+        finally:
+            await clients.stop(producer)
+
+    async def offsets() -> list[int]:
+        return [offset for offset, _, _ in indicators(await pipeline.log())]
+
+    async def read(ingest: asyncio.Future[None], offset: int) -> None:
+        while not ingest.done() and offset not in await offsets():  # noqa: ASYNC110 - likewise
+            await asyncio.sleep(0.1)
+
+    async def scenario() -> dict[int, list[LogRecord]]:
+        await create_own(pipeline)
+        await ask(pipeline)
+        async with pipeline.running() as ingest, asyncio.timeout(60):
+            await publish(values[:2], days_ago=3)
+            await read(ingest, 1)
+            await pipeline.configure(pipeline.source)
+            while not ingest.done() and not await has_left(pipeline, own):  # noqa: ASYNC110 - a topic is looked at
+                await asyncio.sleep(0.1)
+            await publish(values[2:5], days_ago=3)
+            await publish(values[5:7], days_ago=0)
+            await ask(pipeline)
+            await read(ingest, 6)
+        return await pipeline.log()
+
+    log = asyncio.run(scenario())
+    assert [offset for offset, _, _ in indicators(log)] == [0, 1, 5, 6]
+    assert not [lost for records in log.values() for r in records if r.progress for lost in r.progress.lost]

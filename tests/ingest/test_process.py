@@ -101,9 +101,9 @@ class Pipeline:
             await clients.stop(reader)
 
     @asynccontextmanager
-    async def running(self) -> AsyncIterator[asyncio.Future[None]]:
+    async def running(self, progress_s: float = 0.2) -> AsyncIterator[asyncio.Future[None]]:
         """An ingest that has read everything; stopped in good order at the end."""
-        options = IngestOptions(bootstrap=self.bootstrap, prefix=self.prefix, cycle_s=0.05, progress_s=0.2)
+        options = IngestOptions(bootstrap=self.bootstrap, prefix=self.prefix, cycle_s=0.05, progress_s=progress_s)
         stopping, stats = asyncio.Event(), IngestStats()
         task = asyncio.ensure_future(run_ingest(options, stopping=stopping, stats=stats))
         async with asyncio.timeout(20):
@@ -251,6 +251,17 @@ def test_lost_offsets_are_named_and_a_recreated_topic_is_another_source(kafka: A
     asyncio.run(scenario())
 
 
+async def has_read(pipeline: Pipeline, topic: str, messages: int) -> bool:
+    """Returns whether progress says that so many messages of a topic were read, and that they were all."""
+    told = [
+        (r, entry) for rs in (await pipeline.log()).values() for r in rs if r.progress for entry in r.progress.sources
+    ]
+    return any(
+        (r.sources[e.source].topic, r.sources[e.source].next_offset, e.at_end) == (topic, messages, True)
+        for r, e in told
+    )
+
+
 async def has_left(pipeline: Pipeline, topic: str) -> bool:
     """Returns whether a configuration that does not name the topic is in every partition of the log."""
     newest = [[record.config for record in records if record.config] for records in (await pipeline.log()).values()]
@@ -269,13 +280,23 @@ def test_a_source_that_is_no_longer_configured_is_left_and_the_others_are_read_o
         await topics.apply(pipeline.bootstrap, [topics.TopicSpec(name=other, partitions=1, replication=1, ours=False)])
         await pipeline.configure(pipeline.source, other)
         await pipeline.produce(20)
-        async with pipeline.running() as ingest, asyncio.timeout(40):
+        async with pipeline.running(progress_s=60) as ingest, asyncio.timeout(40):
+            event = orjson.dumps({"service": "s1", "time": 1_790_000_000_000_000_000})
+            await pipeline._send(other, [(0, event)])
+            while not ingest.done() and not await has_read(pipeline, other, 1):  # noqa: ASYNC110 - a topic is looked at
+                await asyncio.sleep(0.1)
+            await pipeline._send(other, [(0, event)] * 2)  # nothing that must be told before it is due
+            while not ingest.done() and len(Fold(await pipeline.log()).rows) < 23:  # noqa: ASYNC110 - likewise
+                await asyncio.sleep(0.1)
             await pipeline.configure(pipeline.source)
-            while not ingest.done() and not await has_left(pipeline, other):  # noqa: ASYNC110 - a topic is looked at
+            while not ingest.done() and not await has_left(pipeline, other):  # noqa: ASYNC110 - likewise
                 await asyncio.sleep(0.1)
             await pipeline.produce(20)
-            while not ingest.done() and len(Fold(await pipeline.log()).rows) < 40:  # noqa: ASYNC110 - likewise
+            while not ingest.done() and len(Fold(await pipeline.log()).rows) < 43:  # noqa: ASYNC110 - likewise
                 await asyncio.sleep(0.1)
-        assert len(Fold(await pipeline.log()).rows) == 40
+        log = await pipeline.log()
+        assert len(Fold(log).rows) == 43
+        covered = [[s.next_offset for r in records for s in r.sources if s.topic == other] for records in log.values()]
+        assert [max(offsets) for offsets in covered] == [3] * PARTITIONS, "partitions do not know where it ended"
 
     asyncio.run(scenario())

@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator, Sequence
 import pytest
 
 from stream.core.errors import ConfigError, UnavailableError
+from stream.core.units import DAY_NS
 from stream.kafka.clients import checkpoint_producer, stop
 from stream.kafka.local import LocalKafka
 from stream.kafka.topics import apply, pipeline_topics
@@ -43,13 +44,13 @@ async def notifying(wanted: NotifyOptions, stats: NotifyStats) -> AsyncIterator[
         await asyncio.gather(running, return_exceptions=True)
 
 
-async def write(bootstrap: str, prefix: str, records: Records, *, commit: bool = True) -> None:
+async def write(bootstrap: str, prefix: str, records: Records, *, commit: bool = True, time_ns: int = T0_NS) -> None:
     """Writes records in a transaction, as a checkpoint does."""
     producer = await checkpoint_producer(bootstrap, f"{prefix}test")
     try:
         await producer.begin_transaction()
         for topic, key, value in records:
-            sent = producer.send(f"{prefix}{topic}", value, key=key, partition=1, timestamp_ms=T0_NS // 1_000_000)
+            sent = producer.send(f"{prefix}{topic}", value, key=key, partition=1, timestamp_ms=time_ns // 1_000_000)
             await (await sent)
         await (producer.commit_transaction() if commit else producer.abort_transaction())
     finally:
@@ -68,7 +69,9 @@ async def hears(receiver: Receiver, rule: str, *, ends_at: str | None = None) ->
 
 
 @pytest.mark.kafka
-def test_committed_alerts_reach_every_alertmanager_and_a_restart_forgets_none(kafka: LocalKafka, topic_prefix: str):
+def test_committed_alerts_reach_every_alertmanager_and_a_restart_forgets_none(
+    kafka: LocalKafka, topic_prefix: str, caplog: pytest.LogCaptureFixture
+):
     begins: Records = [
         ("burn-rate", b"s", burn_rate(0, "firing", "It burns.")),
         ("status", KEY, status(0, listed(), listed(TICKET, told=False))),
@@ -76,6 +79,8 @@ def test_committed_alerts_reach_every_alertmanager_and_a_restart_forgets_none(ka
 
     async def check() -> None:
         await apply(kafka.bootstrap, pipeline_topics(topic_prefix, 2, 1, "LogAppendTime"))
+        long_ago = [("burn-rate", b"s", b"of an alert that is over")]
+        await write(kafka.bootstrap, topic_prefix, long_ago, time_ns=T0_NS - DAY_NS)
         await write(kafka.bootstrap, topic_prefix, begins)
         await write(kafka.bootstrap, topic_prefix, [("status", KEY, b"junk"), ("burn-rate", b"s", b"{}")])
         await write(kafka.bootstrap, topic_prefix, [("status", KEY, None)], commit=False)
@@ -97,6 +102,10 @@ def test_committed_alerts_reach_every_alertmanager_and_a_restart_forgets_none(ka
                 assert (await hears(one, PAGE, ends_at=at(2)))["startsAt"] == at(0)
                 assert (await hears(one, TICKET))["startsAt"] == at(1)
             assert stats.status_ns == T0_NS
+            assert {record.args[0] for record in caplog.records if "is not an event" in record.msg} == {
+                f"{topic_prefix}status/1/2",
+                f"{topic_prefix}burn-rate/1/4",
+            }, "what was published before any alert began is not looked at"
 
     asyncio.run(check())
 

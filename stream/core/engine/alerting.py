@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection
 from fractions import Fraction
 
+from stream.core.cells import Column
 from stream.core.engine.composites import causes_of
-from stream.core.engine.expectations import missing_of_window
+from stream.core.engine.expectations import missing_of_window, other_of, shortfall
 from stream.core.engine.forecasting import forecast_of
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
@@ -15,7 +16,7 @@ from stream.core.engine.windows import Reader
 from stream.core.events import AlertEvent, HeldBack, HeldBackBy, Output
 from stream.core.exemplars import Exemplars
 from stream.core.slo.alerts import DEPLOY_MUTE_MINUTES_MAX, Alert, AlertState
-from stream.core.slo.burn_rate import BurnRule, RuleKind, burn_rate, burns, rules_for
+from stream.core.slo.burn_rate import RULES, BurnRule, RuleKind, burn_rate, burns, rules_for
 from stream.core.slo.explanation import AlertReading, explain
 from stream.core.slo.sli import budget, remaining, sli
 from stream.core.slo.spec import Objective
@@ -91,7 +92,7 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
     own, closing = reader.own, reader.closing
     active = alert is not None and alert.state is not AlertState.INACTIVE
     if rule.kind is RuleKind.EVIDENCE_GAP:
-        return reader.gap_minutes(rule.long_minutes) > 0
+        return reader.gap_minutes(rule.long_minutes) > 0 or _may_hide_a_page(state, reader, rule)
     if rule.kind is RuleKind.NO_DATA:
         rows = [row for row in {reader.row, reader.events_row} if row is not None]
         if not own.has_data or reader.observed(rule.long_minutes) < rule.long_minutes:
@@ -100,10 +101,12 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
         return all(weights[row] == 0 for row in rows)
     if rule.kind is RuleKind.COHORT_GAP:
         return _is_behind(reader, rule, active)
-    if reader.row is None or not reader.is_covered(rule.short_minutes):
+    if reader.row is None:
         return None
     if not active and _is_quiet(reader, rule.short_minutes):
-        return False
+        return False  # before what costs more: covered or not, it does not burn
+    if not reader.is_covered(rule.short_minutes):
+        return None
     objective = reader.objective
     long_cell = reader.window(rule.long_minutes)
     long = burn_rate(long_cell, objective.bad_ratio_max)
@@ -115,6 +118,31 @@ def _burning(state: State, reader: Reader, rule: BurnRule, alert: Alert | None) 
     if burning and not active and objective.alerting.low_traffic_guard:
         return _is_beyond_chance(long_cell, reader)
     return burning
+
+
+def _may_hide_a_page(state: State, reader: Reader, rule: BurnRule) -> bool:
+    """Returns whether so many events of the long window never came that the fastest page would burn if they were bad,
+    or half of all. Fewer are in the bounds of the budget, and what of them is chance would call people for nothing."""
+    objective, end = reader.objective, reader.closing.minute + 1
+    missing = _never_came(state, reader, rule.long_minutes)
+    if not missing:
+        return False
+    whole = missing + reader.between(end - rule.long_minutes, end)[Column.WEIGHT]
+    burning = RULES[0].factor(objective.window_minutes) or Fraction(1)
+    return missing > whole * min(burning * objective.bad_ratio_max, Fraction(1, 2))
+
+
+def _never_came(state: State, reader: Reader, length_minutes: int) -> int:
+    """Returns the weight of the events of a window that must have been there, as certificates reckon with it; 0 unless
+    all of its minutes were read whole, in the history of whatever tells how many there were."""
+    service, objective, end = reader.service, reader.objective, reader.closing.minute + 1
+    found = shortfall(state, service, objective, "", (end - length_minutes, end))
+    if found is None or not found.n_missing or reader.gap_minutes(length_minutes):
+        return 0
+    other = other_of(service, objective)
+    histories = [reader.own, *([] if other is None else [service.states[other.digest]])]
+    began = all(own.covered_minutes(end, length_minutes)[0] == end - length_minutes for own in histories)
+    return found.n_missing * reader.unit if began else 0
 
 
 def _is_behind(reader: Reader, rule: BurnRule, active: bool) -> bool | None:
@@ -133,9 +161,9 @@ def _is_quiet(reader: Reader, short_minutes: int) -> bool:
     """Returns whether the short window, which has data, burns at most as fast as the budget allows: no rule burns
     then. What adjustments exclude could only make it quieter, or leave no data."""
     assert reader.row is not None
-    weight, weight_bad = (weights[reader.row] for weights in reader.closing.weights(short_minutes))
+    weights, weights_bad = reader.closing.weights(short_minutes)
     allowed = reader.objective.bad_ratio_max
-    quiet = weight_bad * allowed.denominator < weight * allowed.numerator
+    quiet = weights_bad[reader.row] * allowed.denominator < weights[reader.row] * allowed.numerator
     return quiet and not reader.own.excluded
 
 
@@ -237,10 +265,11 @@ def _read(state: State, reader: Reader, rule: BurnRule, coming: Forecast | None)
     long_cell, short_cell = reader.window(rule.long_minutes), reader.window(rule.short_minutes)
     long, short = burn_rate(long_cell, allowed), burn_rate(short_cell, allowed)
     coverage = reader.coverage()
+    missing = _never_came(state, reader, rule.long_minutes) if rule.kind is RuleKind.EVIDENCE_GAP else 0
     return AlertReading(
         long_burn_rate=None if long is None else float(long),
         short_burn_rate=None if short is None else float(short),
-        long_sli=sli(long_cell, reader.unit),
+        long_sli=sli(long_cell, reader.unit, missing),
         short_sli=sli(short_cell, reader.unit),
         long_coverage=float(reader.coverage_of(rule.long_minutes)),
         budget=budget(reader.budget_window(), allowed, coverage, missing_of_window(state, reader)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stream.core.certificate.lifecycle import Trigger
+from stream.core.engine.admission import FUTURE_AFTER_NS
 from stream.core.engine.alerting import end_alerts, rules_of
 from stream.core.engine.certificates import change_certificate
 from stream.core.engine.chunks import span_keys_of
@@ -94,11 +95,16 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
 
 
 def _new_state(state: State, service: Service, objective: Objective) -> ObjectiveState:
-    """History begins after everything that was counted without this objective; on a fresh log, with the log."""
+    """History begins after everything that was counted without this objective; on a fresh log, with the log.
+
+    That of a composite begins with those of its components (`composites.begin_histories`), at the latest where the
+    last of these can begin.
+    """
     since = objective.since if objective.since is not None else state.config_version
     newest = [service.newest_minute] if service.newest_minute is not None else []
     if state.clocks.frontier_ns is not None:
-        newest.append(minute_of(state.clocks.frontier_ns))
+        is_first = state.heard is None
+        newest.append(minute_of(state.clocks.frontier_ns if is_first else state.clocks.now_ns + FUTURE_AFTER_NS))
     return ObjectiveState(since=since, start_minute=max(newest) + 1 if newest else None)
 
 

@@ -14,7 +14,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import orjson
 
@@ -28,8 +28,7 @@ from stream.core.engine.cell_chunks import (
     spans_of_hours,
 )
 from stream.core.engine.clocks import Clocks
-from stream.core.engine.duplicates import Duplicates
-from stream.core.engine.heard import HEARD_MINUTES, Heard
+from stream.core.engine.heard import HEARD_MINUTES
 from stream.core.engine.ledger import Ledger
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import Changes, Incarnation, State, StoredSpan
@@ -44,6 +43,7 @@ format 3 from before there were composites has nothing of them, as one without a
 MANIFEST = b"manifest"
 CONFIG = b"config"
 COMPOSITES = b"composites/"
+_FINGERPRINTS, _HEARD = "fingerprints", "heard"
 _PREFIX = struct.Struct("<4sH")
 _MAGIC = b"QMAS"
 _NOTHING_CLOSED: dict[str, Any] = {"next_minute": None, "retired_minute": None, "closed_at": []}
@@ -91,8 +91,8 @@ def _changed(state: State) -> tuple[dict[bytes, bytes], list[bytes]]:
     without_cells = {span_key(span) for span in spans} - cells.keys()
     streams, emptied = _changed_streams(state)
     chunks |= streams
-    fingerprints, expired = _changed_fingerprints(state)
-    heard, unheard = _changed_heard(state)
+    fingerprints, expired = _changed_parts(_FINGERPRINTS, state.duplicates)
+    heard, unheard = _changed_parts(_HEARD, state.heard)
     chunks |= fingerprints | heard
     closed = {_sketch_key(*closed) for closed in changes.closed_sketches}
     left_over = _chunks_of_retired(state, changes.retired_services)
@@ -144,8 +144,8 @@ def _all_chunks(state: State) -> dict[bytes, bytes]:
             chunks[_sketch_key(service.key, minute)] = _sketch(service, minute)
     chunks |= _spans(state, {stored for stored in map(parse_span_key, state.stored) if stored is not None})
     chunks |= _streams(state.streams.memory, state.streams.memory.services)
-    chunks |= _fingerprints(state.duplicates, state.duplicates.minutes())
-    return chunks if state.heard is None else chunks | _heard(state.heard, state.heard.names())
+    chunks |= _parts(_FINGERPRINTS, state.duplicates, state.duplicates.names())
+    return chunks if state.heard is None else chunks | _parts(_HEARD, state.heard, state.heard.names())
 
 
 def restore(partition: int, chunks: Mapping[bytes, bytes]) -> tuple[State, State]:
@@ -252,11 +252,11 @@ def _restore_chunk(state: State, key: bytes, body: memoryview) -> None:
         service.sketches.load(int(minute), bytes(body))
     elif kind == b"cells":
         restore_span(state, key, body)
-    elif kind == b"fingerprints":
+    elif kind == _FINGERPRINTS.encode():
         state.duplicates.load(int(rest), bytes(body))
     elif kind == b"streams":
         restore_streams(state.streams.memory, key, body)
-    elif kind == b"heard":
+    elif kind == _HEARD.encode():
         assert state.heard is not None
         state.heard.load(rest.decode(), bytes(body))
 
@@ -323,36 +323,30 @@ def _changed_streams(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
     return _streams(memory, held), {stream_key(n, service) for n, service in dirty.items() if n not in held}
 
 
-def _changed_fingerprints(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
-    """Returns the chunks of minutes whose fingerprints changed, and the keys of those that hold none any more."""
-    changed, state.duplicates.changed = state.duplicates.changed, set()
-    held = changed & set(state.duplicates.minutes())
-    return _fingerprints(state.duplicates, held), {_fingerprints_key(minute) for minute in changed - held}
+class _Parts(Protocol):
+    """What is kept in chunks of its own, and knows which of these changed since the last checkpoint."""
+
+    changed: set[Any]
+
+    def names(self) -> list[Any]: ...
+    def dump(self, name: Any, /) -> bytes: ...
 
 
-def _fingerprints(duplicates: Duplicates, minutes: Iterable[int]) -> dict[bytes, bytes]:
-    return {_fingerprints_key(minute): _framed(duplicates.dump(minute)) for minute in sorted(minutes)}
-
-
-def _fingerprints_key(minute: int) -> bytes:
-    return f"fingerprints/{minute}".encode()
-
-
-def _changed_heard(state: State) -> tuple[dict[bytes, bytes], set[bytes]]:
-    """Returns the chunks of what was heard that changed, and the keys of those that hold nothing any more."""
-    if state.heard is None:
+def _changed_parts(kind: str, parts: _Parts | None) -> tuple[dict[bytes, bytes], set[bytes]]:
+    """Returns the chunks of those that changed, and the keys of those that hold nothing any more."""
+    if parts is None:
         return {}, set()
-    changed, state.heard.changed = state.heard.changed, set()
-    held = changed & set(state.heard.names())
-    return _heard(state.heard, held), {_heard_key(name) for name in changed - held}
+    changed, parts.changed = parts.changed, set()
+    held = changed & set(parts.names())
+    return _parts(kind, parts, held), {_part_key(kind, name) for name in changed - held}
 
 
-def _heard(heard: Heard, names: Iterable[str]) -> dict[bytes, bytes]:
-    return {_heard_key(name): _framed(heard.dump(name)) for name in sorted(names)}
+def _parts(kind: str, parts: _Parts, names: Iterable[Any]) -> dict[bytes, bytes]:
+    return {_part_key(kind, name): _framed(parts.dump(name)) for name in sorted(names)}
 
 
-def _heard_key(name: str) -> bytes:
-    return b"heard/" + name.encode()
+def _part_key(kind: str, name: object) -> bytes:
+    return f"{kind}/{name}".encode()
 
 
 def _streams(memory: StreamMemory, services: Mapping[int, str]) -> dict[bytes, bytes]:

@@ -8,7 +8,7 @@ from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.engine.alerting import advance_alerts
 from stream.core.engine.budgets import advance_budget, enter_deploys
 from stream.core.engine.certificates import advance_certificates, change_certificate
-from stream.core.engine.composites import book_composites, calls_of, shares_of
+from stream.core.engine.composites import begin_histories, book_composites, calls_of, shares_of
 from stream.core.engine.expectations import missing_of_window
 from stream.core.engine.services import Service
 from stream.core.engine.slices import book_slices
@@ -112,6 +112,7 @@ def _close(state: State, minute: int) -> list[Output]:
     closed_ns = (minute + 1) * MINUTE_NS + state.lateness_ns
     catching_up = state.clocks.now_ns - closed_ns > state.bundle.settings.catching_up_after_ns
     state.hand_over()
+    begin_histories(state, minute)
     book_composites(state, minute)
     book_slices(state, minute)
     objectives = [o for service in state.services.values() for o in service.objectives]

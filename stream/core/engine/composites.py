@@ -53,6 +53,23 @@ class Made:
     gap: bool
 
 
+def begin_histories(state: State, minute: int) -> None:
+    """Begins the histories of composites that wait for it with a minute of which every component has told something.
+
+    A component that is applied together with its composite has its own history begin some minutes later.
+    """
+    if state.heard is None:
+        return
+    for service in state.services.values():
+        for objective in service.objectives:
+            own = service.states[objective.digest]
+            if own.start_minute is not None and own.start_minute > minute:
+                assert objective.composite is not None
+                components = objective.composite.components
+                if all(state.heard.of((c.service, c.objective), minute) is not None for c in components):
+                    own.start_minute = minute
+
+
 def book_composites(state: State, minute: int) -> None:
     """Books a minute that closes for every composite whose history has begun. The first stage has none."""
     if state.heard is None:

@@ -64,8 +64,8 @@ class Duplicates:
                 del self._minutes[oldest]
             self.changed.add(oldest)
 
-    def minutes(self) -> list[int]:
-        """Returns the minutes that hold any, in order."""
+    def names(self) -> list[int]:
+        """Returns the names of the chunks that hold anything, in order: their minutes."""
         return list(self._minutes)
 
     def dump(self, minute: int) -> bytes:

@@ -19,7 +19,7 @@ from stream.core.service_key import partition_of
 from stream.core.sketch import WAITING_MAX, Durations
 from stream.core.slo.spec import Bundle, Objective
 from stream.core.streams import MetricStreams
-from stream.core.units import HOUR_MINUTES, HOUR_NS
+from stream.core.units import HOUR_MINUTES, HOUR_NS, MINUTE_NS
 
 SeriesKey = tuple[str, str, str]
 """Service key, objective digest, version. Series of an objective over all versions have the version ''."""
@@ -27,8 +27,9 @@ SeriesKey = tuple[str, str, str]
 SERIES, VERSIONS = "series", "versions"
 """Of a composite, the second has its components instead of versions."""
 
-WAIT_MAX_NS = HOUR_NS
-"""Composites wait no longer than this for indicators: what these said of a minute is remembered seven times as long."""
+WAIT_MIN_NS, WAIT_MAX_NS = MINUTE_NS, HOUR_NS
+"""Composites wait so long for indicators: these are on their way for seconds, and what they said of a minute is
+remembered seven times as long as the most."""
 
 COMPOSITE_RINGS = (
     replace(MINUTE_RING, retention_minutes=MINUTE_RING.retention_minutes + 2 * HOUR_MINUTES),
@@ -126,10 +127,10 @@ class State:
     def wait_ns(self) -> int:
         """A minute of composites that lacks an indicator closes so much later than minutes of the first stage do.
 
-        Half of the time after which nothing may be decided on it any more.
+        Half of the time after which nothing may be decided on it any more, within bounds.
         """
         assert self.bundle is not None
-        return min(self.bundle.settings.catching_up_after_ns // 2, WAIT_MAX_NS)
+        return max(WAIT_MIN_NS, min(self.bundle.settings.catching_up_after_ns // 2, WAIT_MAX_NS))
 
     def follow(self, first: State) -> None:
         """Takes over where the first stage is in the log, and under which configuration."""

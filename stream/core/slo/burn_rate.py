@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from fractions import Fraction
+from functools import lru_cache
 
 from stream.core.cells import Column
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES
@@ -31,7 +32,7 @@ class RuleKind(StrEnum):
     NO_DATA = "no-data"
     """Nothing was counted for as long as the long window, of an objective that had data before."""
     EVIDENCE_GAP = "evidence-gap"
-    """Some minute of the long window was not read whole."""
+    """Some minute of the long window was not read whole, or a large part of its events never came."""
     COHORT_GAP = "cohort-gap"
     """Both windows of a cohort are worse than everyone's by more than `gap_max`, the long one not by chance."""
 
@@ -226,6 +227,7 @@ def burns(
     return (long >= factor and short >= factor) if at_least else (long > factor and short > factor)
 
 
+@lru_cache(maxsize=1000)
 def duration(minutes: int) -> str:
     """Returns a length of time as people write it: `5m`, `6h`, `30d`."""
     for unit, size in (("d", DAY_MINUTES), ("h", HOUR_MINUTES)):

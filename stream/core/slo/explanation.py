@@ -77,7 +77,7 @@ def explain(
 ) -> str:
     """Returns a few plain sentences; the first says what happened."""
     if rule.kind in (RuleKind.NO_DATA, RuleKind.EVIDENCE_GAP):
-        return _about_evidence(objective, rule, state)
+        return _about_evidence(objective, rule, state, reading.long_sli)
     if rule.kind is RuleKind.COHORT_GAP:
         return _about_cohort(objective, rule, state, reading.cohort_gap)
     sentences = [_rates(rule, state, reading, factor)]
@@ -89,7 +89,7 @@ def explain(
     return " ".join(sentence for sentence in sentences if sentence)
 
 
-def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState) -> str:
+def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState, long: Sli) -> str:
     length, is_composite = duration(rule.long_minutes), objective.composite is not None
     if rule.kind is RuleKind.NO_DATA:
         if state is AlertState.INACTIVE:
@@ -98,7 +98,14 @@ def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState) -> 
         return f"Not one event was counted in the last {length}, though {why}: no data is not good data."
     whole = "heard of whole from every component" if is_composite else "read whole"
     if state is AlertState.INACTIVE:
-        return f"Every minute of the last {length} was {whole}."
+        expects = objective.expected_from is not None or objective.floor_per_hour is not None
+        nearly_all = ", and few events or none never came" if expects else ""
+        return f"Every minute of the last {length} was {whole}{nearly_all}."
+    if long.n_missing:
+        return (
+            f"Of the last {length} {long.n:,} events came, and {long.n_missing:,} that must have been there never did: "
+            "an outage could hide among them."
+        )
     return f"Not every minute of the last {length} was {whole}, so nothing in them passes a check."
 
 

@@ -97,13 +97,13 @@ def sli(cell: Sequence[int], unit: int = WEIGHT_ONE, missing: int = 0) -> Sli:
         n_unknown=cell[Column.N_UNKNOWN],
         good=(weight - weight_bad) / unit,
         total=total,
-        ratio=float(Fraction(weight - weight_bad, weight)),
+        ratio=(weight - weight_bad) / weight,
         interval=(1 - high, 1 - low),
         n_unsure=n_unsure,
-        ratio_upper=float(Fraction(whole - weight_bad + n_unsure * unit, whole)),
+        ratio_upper=(whole - weight_bad + n_unsure * unit) / whole,
         n_excluded=cell[Column.N_EXCLUDED],
         n_missing=n_missing,
-        ratio_lower=float(Fraction(weight - weight_bad, whole)),
+        ratio_lower=(weight - weight_bad) / whole,
     )
 
 
@@ -145,8 +145,12 @@ def remaining(
     if cell[Column.WEIGHT] == 0 or coverage == 0:
         return None
     whole = cell[Column.WEIGHT] + missing
-    most = 1 - coverage * Fraction(cell[Column.WEIGHT_BAD], whole) / bad_ratio_max
-    return most - (1 - coverage + coverage * Fraction(missing, whole)) / bad_ratio_max, most
+    (seen, minutes), (allowed, of) = coverage.as_integer_ratio(), bad_ratio_max.as_integer_ratio()
+    # All of it in the same unit: fractions that are reduced at each step take five times as long.
+    budgeted = minutes * whole * allowed
+    bad = seen * cell[Column.WEIGHT_BAD] * of
+    unknown = ((minutes - seen) * whole + seen * missing) * of
+    return Fraction(budgeted - bad - unknown, budgeted), Fraction(budgeted - bad, budgeted)
 
 
 def budget(cell: Sequence[int], bad_ratio_max: Fraction, coverage: Fraction, missing: int = 0) -> Budget:

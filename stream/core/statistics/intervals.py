@@ -6,8 +6,9 @@ survives repeated looks, for which `stream.core.statistics.sequential` exists.
 """
 
 import math
+from functools import lru_cache
 
-from scipy.special import betainccinv, betaincinv, ndtri
+import scipy  # its parts are imported when they are used: half a second, and few processes look at intervals
 
 
 def effective_count(weight_sum: float, weight_square_sum: float) -> float:
@@ -53,7 +54,7 @@ def wilson(bad: float, total: float, *, confidence: float = 0.95) -> tuple[float
         return 0.0, 1.0
     assert 0 <= bad <= total < math.inf, f"bad {bad} is not within [0, total {total}]"
     ratio = bad / total
-    z = float(ndtri(0.5 + confidence / 2))
+    z = _normal_quantile(0.5 + confidence / 2)
     z2_n = z * z / total
     spread = z * math.sqrt((ratio * (1 - ratio) + z2_n / 4) / total)
     upper = 1.0 if bad == total else min(1.0, (ratio + z2_n / 2 + spread) / (1 + z2_n))
@@ -61,6 +62,11 @@ def wilson(bad: float, total: float, *, confidence: float = 0.95) -> tuple[float
     # from the product, not from a difference, keeps its digits when small and makes it exactly 0 at bad == 0.
     lower = ratio * ratio / ((1 + z2_n) * upper)
     return lower, upper
+
+
+@lru_cache(maxsize=100)
+def _normal_quantile(p: float) -> float:
+    return float(scipy.special.ndtri(p))
 
 
 def newcombe(
@@ -97,7 +103,7 @@ def clopper_pearson(bad: int, total: int, *, confidence: float = 0.95) -> tuple[
     assert 0 < confidence < 1
     assert 0 <= bad <= total, f"bad {bad} is not within [0, total {total}]"
     tail = (1 - confidence) / 2
-    lower = 0.0 if bad == 0 else float(betaincinv(bad, total - bad + 1, tail))
+    lower = 0.0 if bad == 0 else float(scipy.special.betaincinv(bad, total - bad + 1, tail))
     # The complement takes the small tail itself: 1 - tail would round it.
-    upper = 1.0 if bad == total else float(betainccinv(bad + 1, total - bad, tail))
+    upper = 1.0 if bad == total else float(scipy.special.betainccinv(bad + 1, total - bad, tail))
     return lower, upper

@@ -15,8 +15,9 @@ digits.
 
 import math
 from fractions import Fraction
+from functools import lru_cache
 
-from scipy.special import betainc
+import scipy
 
 BETA_PRIOR_BAD = 0.5
 """Shape a of the mixture Beta(a, a/p0): Jeffreys' 1/2; b = a/p0 puts the bets at the scale of p0 itself."""
@@ -194,9 +195,13 @@ def _log_mixture_ratio(bad: int, total: int, p0: float) -> float:
     """Returns `log_e_value` for any total: the wait for a decision may be longer than any history."""
     if total == 0:
         return 0.0
-    a = BETA_PRIOR_BAD
     b = BETA_PRIOR_BAD / p0
-    return _log_beta_below(a + bad, b + (total - bad), p0) - _log_beta_below(a, b, p0)
+    return _log_beta_below(BETA_PRIOR_BAD + bad, b + (total - bad), p0) - _log_prior_below(p0)
+
+
+@lru_cache(maxsize=1000)
+def _log_prior_below(p0: float) -> float:
+    return _log_beta_below(BETA_PRIOR_BAD, BETA_PRIOR_BAD / p0, p0)
 
 
 def _log_beta_below(a: float, b: float, x: float) -> float:
@@ -206,7 +211,7 @@ def _log_beta_below(a: float, b: float, x: float) -> float:
     and the integrand are each as small as e^(−1e9), and their logarithms would cancel to nothing. For a
     difference of two values at the same x the powers of x and 1−x in excess cancel exactly.
     """
-    tail = float(betainc(a, b, x))
+    tail = float(scipy.special.betainc(a, b, x))
     if tail < TAIL_PROBABILITY_MIN:
         return math.log(_beta_fraction(a, b, x)) - math.log(a)
     n = a + b

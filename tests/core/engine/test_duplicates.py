@@ -111,13 +111,13 @@ def test_memory_is_bounded_and_what_is_left_comes_back(steps):
             memory.forget_before(minute - 2)
             memory.note(words, minute)
             assert len(memory) <= 6
-            assert all(kept >= minute - 2 for kept in memory.minutes())
+            assert all(kept >= minute - 2 for kept in memory.names())
     finally:
         under_test.FINGERPRINTS_MAX = with_cap
     again = Duplicates()
-    for kept in memory.minutes():
+    for kept in memory.names():
         again.load(kept, memory.dump(kept))
-    assert [again.dump(kept) for kept in again.minutes()] == [memory.dump(kept) for kept in memory.minutes()]
+    assert [again.dump(kept) for kept in again.names()] == [memory.dump(kept) for kept in memory.names()]
     assert len(again) == len(memory)
 
 

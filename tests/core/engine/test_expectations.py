@@ -14,7 +14,7 @@ from stream.core.certificate.lifecycle import CertificateState, Reason
 from stream.core.columns import Kind
 from stream.core.events import AlertEvent, CertificateEvent, Output, SliEvent
 from stream.core.points import Points, Temporality
-from stream.core.slo.alerts import Alerting
+from stream.core.slo.alerts import Alerting, AlertState
 from stream.core.slo.declared import Adjustment
 from stream.core.slo.sli import budget
 from stream.core.slo.spec import Objective
@@ -278,6 +278,46 @@ def test_an_alert_names_what_the_budget_may_be_at_most():
     event = indicators(folded(minutes, paired(), other()))[fired.minute - T0]
     assert fired.reading.budget == event.budget
     assert event.budget != replace(event.budget, remaining_max_ratio=event.budget.remaining_min_ratio)
+
+
+def gap_tickets(outputs: list[Output]) -> list[tuple[int, AlertState, str]]:
+    """Returns minute, state and text of the tickets on gaps in the evidence."""
+    alerts = [o for o in outputs if isinstance(o, AlertEvent) and o.rule.name == "ticket-evidence-gap"]
+    return [(a.minute - T0, a.state, a.explanation) for a in alerts if a.objective.name != OTHER]
+
+
+def test_a_ticket_is_opened_where_a_page_could_hide_among_what_never_came():
+    """At 99.9 % over 30 d a page burns from 14.4 times 0.1 % on."""
+    minutes = [Minute(n=980, other=1_000)] * 70 + [Minute(n=1_000, other=1_000)] * 60
+    fired, resolved = gap_tickets(folded(minutes, paired(), other()))
+    assert fired == (
+        59,
+        AlertState.FIRING,
+        "Of the last 1h 58,800 events came, and 1,200 that must have been there never did: an outage could hide "
+        "among them.",
+    )
+    assert resolved[:2] == (86, AlertState.INACTIVE), "860 of 60,000"
+    assert resolved[2] == "Every minute of the last 1h was read whole, and few events or none never came."
+
+
+@pytest.mark.parametrize(
+    ("minute", "target", "is_told"),
+    [
+        (Minute(n=986, other=1_000), "0.999", False),
+        (Minute(n=985, other=1_000), "0.999", True),
+        (Minute(n=500, other=1_000), "0.9", False),
+        (Minute(n=499, other=1_000), "0.9", True),
+        (Minute(n=0, other=1_000), "0.9", True),
+        (Minute(n=0, other=0), "0.9", False),
+    ],
+)
+def test_little_that_never_came_opens_no_ticket(minute, target, is_told):
+    assert bool(gap_tickets(folded([minute] * 61, paired(target), other()))) is is_told
+
+
+def test_a_floor_that_is_missed_opens_a_ticket_once_an_hour_was_read():
+    outputs = folded([Minute(n=10)] * 65, objective(target="0.999", floor_per_hour=1_000))
+    assert [at for at, _, _ in gap_tickets(outputs)] == [59]
 
 
 counts = st.integers(0, 30)

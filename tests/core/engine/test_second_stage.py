@@ -11,7 +11,7 @@ from stream.core.rendering import render
 from stream.core.slo.calendar import Calendar
 from stream.core.slo.declared import Adjustment
 from stream.core.slo.spec import BudgetingMethod, Slices
-from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS
+from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, SECOND_NS
 from tests.core.engine.hash_seeds import printed
 from tests.core.engine.indicator_writer import (
     CHECKOUT,
@@ -66,6 +66,16 @@ def test_a_minute_closes_as_soon_as_all_is_said_and_a_minute_later_without_what_
     written.record(read_until=4.6)
     events = of_journey(run(written.log)[1])
     assert [(e.minute - T0, e.gap, e.minute_sli.n) for e in events] == [(0, False, 1), (1, True, 1), (2, True, 0)][:2]
+
+
+def test_what_is_on_its_way_is_waited_for_however_soon_decisions_may_lag():
+    written = JourneyWriter(journey(composite(*PAIR), catching_up_after_ns=10 * SECOND_NS))
+    for minute in range(10):
+        written.record(read_until=minute + 2.1)
+        written.record(read_until=minute + 2.6)
+        written.record(pair(minute), read_until=minute + 2.7)
+    events = of_journey(run(written.log)[1])
+    assert [(e.minute - T0, e.revision, e.gap) for e in events] == [(minute, 0, False) for minute in range(10)]
 
 
 def test_a_leap_of_the_frontier_does_not_outrun_what_is_still_to_be_published():
@@ -199,8 +209,8 @@ def test_a_composite_comes_goes_and_comes_back():
     for minute in range(20, 30):
         written.record(pair(minute), read_until=minute + 2.1)
     engine, outputs = run(written.log)
-    assert [minute for minute, _ in minutes_of(outputs)] == [*range(7, 15), *range(22, 30)]
-    assert [event.window_sli.n for event in of_journey(outputs)] == [*range(1, 9), *range(1, 9)]
+    assert [minute for minute, _ in minutes_of(outputs)] == [*range(5, 15), *range(20, 30)]
+    assert [event.window_sli.n for event in of_journey(outputs)] == [*range(1, 11), *range(1, 11)]
     assert [o.objective.name for o in outputs if isinstance(o, StatusGone)] == ["journey"]
     for last in (16, 19, 23, 28):
         whole, topic, resumed = fold(written.log, restores=frozenset({last}))
@@ -208,6 +218,29 @@ def test_a_composite_comes_goes_and_comes_back():
         engine.checkpoint()
         assert resumed.snapshot() == engine.snapshot()
         assert Engine.restore(0, topic).snapshot() == engine.snapshot()
+
+
+def test_the_history_of_a_composite_begins_with_those_of_its_components():
+    written = writer(objective(), minutes=5)
+    written.configure(journey(objective(), composite(*PAIR)))
+    for minute in range(5, 20):  # orders was applied together with it, and has been counted from minute 9 on
+        written.record(pair(minute) if minute >= 9 else [Said(minute, CHECKOUT)], read_until=minute + 2.1)
+    outputs = run(written.log)[1]
+    assert [(e.minute - T0, e.gap, e.coverage > 0) for e in of_journey(outputs)] == [
+        (minute, False, True) for minute in range(9, 20)
+    ]
+    assert not [o for o in outputs if isinstance(o, AlertEvent)]
+
+
+def test_a_component_that_is_never_heard_of_does_not_hold_a_history_back_for_long():
+    written = writer(objective(), minutes=5)
+    written.configure(journey(objective(), composite(*PAIR)))
+    for minute in range(5, 20):
+        written.record([Said(minute, CHECKOUT)], read_until=minute + 2.1)
+    outputs = run(written.log)[1]
+    # It was applied when it was 6.1; what is of minute 12 is not counted yet, so any component begins there.
+    assert [(e.minute - T0, e.gap) for e in of_journey(outputs)] == [(minute, True) for minute in range(12, 19)]
+    assert [o.rule.name for o in outputs if isinstance(o, AlertEvent)] == ["ticket-evidence-gap"]
 
 
 def test_a_service_whose_composites_are_withdrawn_leaves_nothing_behind():
@@ -329,4 +362,4 @@ def test_a_state_from_before_composites_is_taken_over():
     for minute in range(5, 15):
         written.record(pair(minute), read_until=minute + 2.1)
     outputs = run(written.log, engine)[1]
-    assert [minute for minute, _ in minutes_of(outputs)] == list(range(7, 15))
+    assert [minute for minute, _ in minutes_of(outputs)] == list(range(5, 15))

@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtri
+import scipy
 
 from stream.core.columns import Array
 from stream.core.statistics.forecast.draws import PATHS, uniforms
@@ -60,7 +60,7 @@ def futures(total: Array, bad: Array, covered: Array, horizon_hours: int, counts
     now = regime(events, bad_events, length)
     coming, repeated = _repeated(events, bad_events, flow, now.alike, length, edges)
     errors = _errors(now, coming, repeated, edges, total.size)
-    swell = counts_per_event * np.exp(flow.spread * ndtri(uniforms(4)[:, _SWELL, None]))
+    swell = counts_per_event * np.exp(flow.spread * scipy.special.ndtri(uniforms(4)[:, _SWELL, None]))
     return Futures(edges=edges, total=swell * coming, bad=swell * errors)
 
 
@@ -78,7 +78,7 @@ def _block_hours(hours: int) -> int:
 
 def _errors(now: Regime, coming: Array, repeated: Array, edges: Array, history_hours: int) -> Array:
     points = uniforms(4)
-    normal = ndtri(points[:, _LEVEL, None])
+    normal = scipy.special.ndtri(points[:, _LEVEL, None])
     share = 1 / (1 + now.ends) if now.alike.any() else 1.0
     lasts = np.where(points[:, _DURATION] < share, now.age_hours * (share / points[:, _DURATION] - 1), 0)
     end = np.minimum(np.searchsorted(edges, lasts), edges.size - 1)
