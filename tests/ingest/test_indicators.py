@@ -27,6 +27,7 @@ from stream.core.slo.composite import Component, Composite
 from stream.core.slo.sli import SLICE_ONE
 from stream.core.slo.spec import Bundle, Objective, SliSignal, Source
 from stream.core.units import MINUTE_NS, WEIGHT_ONE, minute_of
+from stream.ingest.columns import Columns
 from stream.ingest.cycle import Cycle, Fetched, Session, decode_piece, is_news, progress_of
 from stream.ingest.decoding import Decoders, Decoding
 from stream.ingest.indicators import EVENTS_MAX, decode_indicator_events, exact_weights
@@ -115,6 +116,7 @@ def test_what_another_generation_published_is_counted_and_is_an_indicator_of_not
     foreign = [edited(values[0], "source", source) for source in ("/qma/test/2", "/qma/other/1")]
     decoding = Decoding(replace(bundle(objective()), sources=(own_indicators("qma."),)), Decoders(compile=False))
     decoded = decoding.of(TOPIC)(Messages.of([*values, *foreign]))
+    assert isinstance(decoded, Columns)
     assert [bool(name) for name in decoded.indicators.objective] == [True, True, True, False, False]
     assert (decoded.receipts.items.sum(), decoded.receipts.rejected.sum()) == (5, 0)
 
