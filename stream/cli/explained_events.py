@@ -158,7 +158,7 @@ def _flags(data: Data) -> Iterator[str]:
     missing, low, high = (data["window"].get(name) for name in ("n_missing", "ratio_lower", "ratio_upper"))
     if missing:
         bounds = "" if low is None or high is None else f": if bad the ratio is {percent(low)}, if good {percent(high)}"
-        yield f"{missing:,} events that must have been there never came{bounds}"
+        yield f"{missing:,} events never came, or may have been lost on the way{bounds}"
     excluded = data["minute"].get("n_excluded"), data["window"].get("n_excluded")
     if any(excluded):
         yield f"left out by the definition: {excluded[0]:,} events of the minute, {excluded[1]:,} of the window"

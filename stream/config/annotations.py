@@ -28,10 +28,12 @@ CERTIFICATE = "qma/certificate"
 FLOOR_PER_HOUR = "qma/floor-per-hour"
 EXPECTED_FROM = "qma/expected-from"
 EXPECTED_TOLERANCE = "qma/expected-tolerance"
+LOST_BY = "qma/lost-by"
 COHORT_GAP_MAX = "qma/cohort-gap-max"
 COMPOSITE_TARGET = "qma/composite-target"
 
 LINK_CHARACTERS_MAX = 2048
+LOST_BY_MAX = 10
 
 COOLDOWN_MINUTES_MAX = 60
 """An alert that goes on for longer after the burning has stopped tells nobody anything."""
@@ -60,6 +62,7 @@ class Annotations:
         composite_target: The target, as a canonical decimal, of the composite that an SLO's objectives make.
         expected_from: Name of the objective that tells how many events there must be; None where nothing was said.
         expected_tolerance: Share of these that may be missing, as a canonical decimal; '' where nothing was said.
+        lost_by: Names of the objectives that tell what was lost on the way here.
         cohort_gap_max: How much worse than everyone a cohort may be, as a canonical decimal; None: nothing was said.
         section: Where they stand; None where there are none.
     """
@@ -77,6 +80,7 @@ class Annotations:
     composite_target: str | None = None
     expected_from: str | None = None
     expected_tolerance: str = ""
+    lost_by: tuple[str, ...] = ()
     cohort_gap_max: str | None = None
     section: Section | None = field(default=None, compare=False, repr=False)
 
@@ -138,6 +142,14 @@ def _share(text: str) -> str | _Wrong:
     return canonical(found[1], -2)
 
 
+def _names(text: str) -> tuple[str, ...] | _Wrong:
+    names = tuple(name.strip() for name in text.split(","))
+    if not all(names) or len(names) > LOST_BY_MAX or len(set(names)) < len(names):
+        fix = f"write 1 to {LOST_BY_MAX} names of objectives, each once, with commas between"
+        return _Wrong(f"{quoted(text)} is no list of names; {fix}")
+    return names
+
+
 def _link(text: str) -> str | _Wrong:
     if len(text) > LINK_CHARACTERS_MAX or not _LINK.fullmatch(text):
         return _Wrong(f"{quoted(text)} is no link; write an address that starts with `https://` or `http://`")
@@ -182,6 +194,7 @@ _RULES: Mapping[str, _Rule] = {
     COMPOSITE_TARGET: _Rule(kind="SLO", field="composite_target", read=_ratio),
     EXPECTED_FROM: _Rule(kind="SLO", field="expected_from", read=str),
     EXPECTED_TOLERANCE: _Rule(kind="SLO", field="expected_tolerance", read=_share),
+    LOST_BY: _Rule(kind="SLO", field="lost_by", read=_names),
     COHORT_GAP_MAX: _Rule(kind="SLO", field="cohort_gap_max", read=_share),
     SHORT_WINDOW: _Rule(kind="AlertCondition", field="short_window_minutes", read=_short_window),
 }

@@ -45,7 +45,8 @@ def make_bundle(
         generation: Generation of the pipeline: what its log and state are bound to.
         partitions: Partitions of the shuffle log.
         prefix: What the names of our topics begin with.
-        sources: Topics that telemetry is read from. Where there are composites, our own indicators are read as well.
+        sources: Topics that telemetry is read from. Where objectives ask for indicators of others,
+            these are read as well.
         settings: Settings that decisions depend on.
         calendars: Those that objectives name, computed for the present time.
         adjustments: Minutes that do not count against budgets.
@@ -61,7 +62,7 @@ def make_bundle(
     _check_names(pipeline, generation, partitions)
     check_not_ours(sources, prefix)
     check_sources(sources)
-    if any(objective.composite for objective in objectives):
+    if any(objective.composite or objective.lost_by for objective in objectives):
         sources = (*sources, own_indicators(prefix))
     check_carriers(objectives, sources)
     since: dict[str, int] = {}

@@ -1,14 +1,15 @@
-"""Whether what tells how many events there must be can tell: floors, and objectives named by `qma/expected-from`."""
+"""Whether what tells how many events there must be can tell: floors, objectives named by `qma/expected-from`, and those
+named by `qma/lost-by`."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 
-from stream.config.annotations import EXPECTED_FROM, EXPECTED_TOLERANCE, FLOOR_PER_HOUR, Annotations
+from stream.config.annotations import EXPECTED_FROM, EXPECTED_TOLERANCE, FLOOR_PER_HOUR, LOST_BY, Annotations
 from stream.config.documents import Document
 from stream.config.objectives import Declared
 from stream.config.problems import nearest, quoted
-from stream.core.slo.spec import Objective
+from stream.core.slo.spec import Objective, SliSignal
 
 
 def check_expectations(documents: Iterable[Document], declared: Sequence[Declared], *, complete: bool) -> None:
@@ -25,6 +26,8 @@ def check_expectations(documents: Iterable[Document], declared: Sequence[Declare
         annotations = document.annotations
         if not own or not _is_countable(own[0].objective, annotations):
             continue
+        if annotations.lost_by:
+            _check_losses(annotations, own, by_name, complete)
         if annotations.expected_from is not None:
             _check_other(annotations, own[0], by_name, complete)
         elif annotations.expected_tolerance:
@@ -34,11 +37,12 @@ def check_expectations(documents: Iterable[Document], declared: Sequence[Declare
 
 def _is_countable(objective: Objective, annotations: Annotations) -> bool:
     """Returns whether an objective's budget is made of single events, after reporting where it is not."""
-    keys = [
-        key
-        for key, value in ((FLOOR_PER_HOUR, annotations.floor_per_hour), (EXPECTED_FROM, annotations.expected_from))
-        if value is not None
-    ]
+    said = {
+        FLOOR_PER_HOUR: annotations.floor_per_hour,
+        EXPECTED_FROM: annotations.expected_from,
+        LOST_BY: annotations.lost_by,
+    }
+    keys = [key for key, value in said.items() if value]
     if objective.slices is not None and keys:
         fix = "write `budgetingMethod: Occurrences`, or `qma/empty-slice: bad` with `qma/slice-events-min`"
         annotations.refuse(keys[0], f"is a number of events, and this budget is made of slices of time; {fix}")
@@ -51,14 +55,50 @@ def _check_other(annotations: Annotations, own: Declared, by_name: Mapping[str, 
     other = by_name.get(name)
     if other is not None:
         message = _what_is_wrong(own, other, by_name)
-    elif complete:
-        guess = nearest(name, by_name)
-        fix = f"did you mean `{guess}`?" if guess else "pass the file with its SLO as well"
-        message = f"no SLO in the given files has the objective {quoted(name)}; {fix}"
-    else:  # it may be in the document that could not be read
-        message = None
+    else:
+        message = _unknown(name, by_name, complete)
     if message is not None:
         annotations.refuse(EXPECTED_FROM, message)
+
+
+def _unknown(name: str, by_name: Mapping[str, Declared], complete: bool) -> str | None:
+    """Returns that no objective has a name; None where it may be in a document that could not be read."""
+    if not complete:
+        return None
+    several = [one.objective.name for one in by_name.values() if one.slo == name and not one.objective.cohort_of]
+    if several:
+        return f"{quoted(name)} has several objectives; name one of {', '.join(map(quoted, several))}"
+    guess = nearest(name, by_name)
+    fix = f"did you mean `{guess}`?" if guess else "pass the file with its SLO as well"
+    return f"no SLO in the given files has the objective {quoted(name)}; {fix}"
+
+
+def _check_losses(
+    annotations: Annotations, own: Sequence[Declared], by_name: Mapping[str, Declared], complete: bool
+) -> None:
+    if any(one.objective.signal is SliSignal.METRICS for one in own):
+        fix = f"remove it, or write `{EXPECTED_FROM}` with an objective that counts the same events"
+        found = "counts items that were lost, and a lost point of a metric may stand for any number of events"
+        annotations.refuse(LOST_BY, f"{found}; {fix}")
+    for name in annotations.lost_by:
+        other = by_name.get(name)
+        message = _unknown(name, by_name, complete) if other is None else _tells_no_losses(own[0], other)
+        if message is not None:
+            annotations.refuse(LOST_BY, message)
+
+
+def _tells_no_losses(own: Declared, other: Declared) -> str | None:
+    """Returns why the bad events of an objective are not what was lost on the way; None where they may be."""
+    named = other.objective
+    if other.slo == own.slo:
+        fix = "name the one that counts what was lost on the way, for example by a Collector"
+        return f"names an objective of this SLO, whose bad events came; {fix}"
+    if named.composite is not None or named.raw is not None:
+        return f"{quoted(named.name)} is made of ratios, and losses are counted; name an SLO that counts events"
+    if named.good_metric is not None:
+        fix = "count what was lost: `bad:` with a metric such as `otelcol_exporter_send_failed_spans`"
+        return f"{quoted(named.name)} counts what was sent, and what still waits is not lost; {fix}"
+    return None
 
 
 def _what_is_wrong(own: Declared, other: Declared, by_name: Mapping[str, Declared]) -> str | None:

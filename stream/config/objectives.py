@@ -147,6 +147,7 @@ def read_objectives(slo: Slo, documents: AlertDocuments, now_ns: int) -> list[De
             floor_per_hour=slo.annotations.floor_per_hour,
             expected_from=slo.annotations.expected_from,
             expected_tolerance=slo.annotations.expected_tolerance,
+            lost_by=slo.annotations.lost_by,
             certified=not slo.annotations.certificate_none,
             alerting=alerting,
             **good.fields(),
@@ -241,6 +242,7 @@ def _cohort(objective: Objective, key: str, value: str, name: str) -> Objective:
         floor_per_hour=None,
         expected_from=None,
         expected_tolerance="",
+        lost_by=(),
     )
 
 

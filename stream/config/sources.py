@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 
+from stream.config.annotations import LOST_BY
 from stream.config.problems import either, nearest, quoted, shown
 from stream.core.errors import ConfigError
 from stream.core.slo.spec import CARRIERS, Encoding, Objective, SliSignal, Source, SourceSignal
@@ -60,7 +61,7 @@ def source_text(source: Source) -> str:
 
 
 def own_indicators(prefix: str) -> Source:
-    """Returns the source that composites and inventories hear of their components by: our own output.
+    """Returns the source that objectives hear of others by, composites of their components: our own output.
 
     Args:
         prefix: What the names of our topics begin with.
@@ -84,7 +85,7 @@ def check_not_ours(sources: Sequence[Source], prefix: str) -> None:
         if source.topic == own.topic or own.signal == source.signal or own.encoding == source.encoding:
             raise ConfigError(
                 f"the source {quoted(source_text(source))} cannot be named: the indicators in {own.topic} are read by "
-                "themselves while the files hold a Composite or an Inventory; remove it"
+                f"themselves while the files hold a Composite, an Inventory or `{LOST_BY}`; remove it"
             )
 
 

@@ -66,7 +66,8 @@ class SliEvent:
     `cohort_gap` is, of a cohort, how much worse the ratio of its window is than that of everyone's. `burn_rates` are
     those of the alerts' windows, by length in minutes; None without data. `exemplars` are None where
     no event of the minute had a trace id, and in corrections. `backfilled_minutes` of the window were read before the
-    objective was known, and counted later. `components` and `calls` are those of a composite.
+    objective was known, and counted later. `components` and `calls` are those of a composite. `bad_counted` are
+    the bad events of the minute where a counter of their own tells more than there were.
     """
 
     context: Context
@@ -88,6 +89,7 @@ class SliEvent:
     backfilled_minutes: int = 0
     components: tuple[ComponentShare, ...] = ()
     calls: tuple[CallCount, ...] = ()
+    bad_counted: float | None = None
 
 
 class HeldBackBy(StrEnum):

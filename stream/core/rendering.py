@@ -91,6 +91,8 @@ def render(output: Output) -> Rendered:
 
 def _sli(event: SliEvent) -> Rendered:
     data, minute_end_ns = _sli_data(event), (event.minute + 1) * MINUTE_NS
+    if event.bad_counted is not None:
+        data["minute"]["bad_counted"] = event.bad_counted
     identity = f"{data['id']}.{event.revision}"
     return _cloud_event(event.context, "sli", "sli.v1", event.objective.service, identity, minute_end_ns, data)
 

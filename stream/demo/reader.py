@@ -142,5 +142,6 @@ def _requests(engine: Engine) -> dict[str, tuple[int, int]]:
     sums = hours.sum(hours.base, hours.top)
     return {
         names[digest]: (int(sums[Column.N, row]), int(sums[Column.N_BAD, row]))
-        for (_, digest, _), row in cells.index.items()
+        for (_, digest, version), row in cells.index.items()
+        if not version  # neither slices nor what was lost
     }

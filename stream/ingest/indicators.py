@@ -120,7 +120,8 @@ def _indicator(value: bytes, source: str | None) -> dict[str, Any]:
         return {"service": _text(event, "subject"), "objective": "", "minute": minute, **nothing}
     data = _mapping(event, "data")
     sli, flags = _mapping(data, "minute"), _mapping(data, "flags")
-    weight, weight_bad = exact_weights(_number(sli, "total"), _number(sli, "good"))
+    total, good = _number(sli, "total"), _number(sli, "good")
+    weight, weight_bad = exact_weights(total, good, _number(sli, "bad_counted") if "bad_counted" in sli else None)
     return {
         "service": _text(data, "service"),
         "objective": _text(data, "objective"),
@@ -133,22 +134,30 @@ def _indicator(value: bytes, source: str | None) -> dict[str, Any]:
     }
 
 
-def exact_weights(total: float, good: float) -> tuple[int, int]:
+def exact_weights(total: float, good: float, bad: float | None = None) -> tuple[int, int]:
     """Returns all and the bad weight of a minute as integers: in 2^-16, or in 2^-30 where the points were ratios.
 
-    They were such integers before they were published, so nothing is rounded. Their ratio is that of the minute.
+    They were such integers before they were published, so nothing is rounded. Their ratio is that of the minute, but
+    where the bad ones have a counter of their own, which may tell more of them than all.
+
+    Args:
+        total: All events.
+        good: The good ones.
+        bad: The bad ones where they are told by themselves; None: all others.
 
     Raises:
         DecodeError: When they were not.
     """
     for unit in (WEIGHT_ONE, SLICE_ONE):
-        weight, weight_good = total * unit, good * unit
-        if weight.is_integer() and weight_good.is_integer() and 0 <= good <= total <= EVENTS_MAX:
-            return int(weight), int(weight) - int(weight_good)
+        weight, weight_good, weight_bad = total * unit, good * unit, (bad or 0.0) * unit
+        whole = weight.is_integer() and weight_good.is_integer() and weight_bad.is_integer()
+        if whole and 0 <= good <= total <= EVENTS_MAX >= (bad or 0.0) >= 0:
+            return int(weight), int(weight) - int(weight_good) if bad is None else int(weight_bad)
+    told = "" if bad is None else f", `bad_counted` is {bad!r}"
     raise DecodeError(
         RejectReason.OUT_OF_RANGE,
-        f"fields `good` and `total` are {good!r} and {total!r}; expected multiples of 2^-30, good at most total, "
-        f"total at most {EVENTS_MAX}",
+        f"fields `good` and `total` are {good!r} and {total!r}{told}; expected multiples of 2^-30, good at most total, "
+        f"none above {EVENTS_MAX}",
     )
 
 

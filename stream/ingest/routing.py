@@ -1,6 +1,6 @@
 """Routing: a cycle's columns become one log record per destination.
 
-Our own indicators go to every partition with a composite that is made of them; one copy, that of the source's home
+Our own indicators go to every partition with an objective that asks for them; one copy, that of the source's home
 whoever asks for it, is the one that counts.
 
 A record says of each source which offsets it covers: every row, point and receipt of [first offset of the session,
@@ -24,7 +24,7 @@ from stream.core.log import LogRecord, Progress
 from stream.core.otlp import Decoded
 from stream.core.points import Points
 from stream.core.service_key import partition_of
-from stream.core.slo.spec import Bundle
+from stream.core.slo.spec import Bundle, Input
 from stream.ingest.columns import Columns, concat_columns
 from stream.ingest.cycle import Cycle
 
@@ -32,8 +32,8 @@ _SERVICES_REMEMBERED = 100_000
 _OFFSET_BITS = 48
 
 
-Listeners = Mapping[tuple[str, str], Collection[int]]
-"""Of objectives, by service key and name, the partitions with a composite that is made of them."""
+Listeners = Mapping[Input, Collection[int]]
+"""Of objectives the partitions of those that ask for their indicators."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,10 +47,10 @@ class Configuration:
     @classmethod
     def of(cls, version: int, body: bytes, bundle: Bundle) -> Self:
         """Returns the configuration of a bundle whose bytes are `body`."""
-        listeners: dict[tuple[str, str], set[int]] = {}
-        for objective in bundle.objectives:
-            for name in objective.composite.inputs if objective.composite is not None else ():
-                listeners.setdefault(name, set()).add(partition_of(objective.service, bundle.partitions))
+        listeners = {
+            name: {partition_of(objective.service, bundle.partitions) for objective in asking}
+            for name, asking in bundle.asked.items()
+        }
         return cls(version=version, body=body, listeners=listeners)
 
 

@@ -141,7 +141,8 @@ def _wrong_cells(evidence: Evidence) -> list[str]:
     minutes = {minute for _, minute, _ in evidence.expected.cells}
     for engine in evidence.restored:
         cells = engine.state.cells[SERIES]
-        for (service, _, _), row in cells.index.items():
+        events = [(service, row) for (service, _, version), row in cells.index.items() if not version]
+        for service, row in events:  # not what was lost
             ring = cells.rings[0]
             for minute in range(ring.base, ring.top):
                 values = cells.minute(minute)[:, row]

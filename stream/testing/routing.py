@@ -200,11 +200,11 @@ def indicator_rows(batch: Batch) -> list[dict[str, Any]]:
 
 
 def _copies(said: Sequence[dict[str, Any]], bundle: Bundle, home: Array) -> dict[int, list[dict[str, Any]]]:
-    """Returns the indicators of each destination: home, where they count, and of every composite made of them."""
-    wanted: dict[tuple[str, str], set[int]] = {}
-    for objective in bundle.objectives:
-        for name in objective.composite.inputs if objective.composite is not None else ():
-            wanted.setdefault(name, set()).add(partition_of(objective.service, bundle.partitions))
+    """Returns the indicators of each destination: home, where they count, and of everything that asks for them."""
+    wanted = {
+        name: {partition_of(objective.service, bundle.partitions) for objective in asking}
+        for name, asking in bundle.asked.items()
+    }
     copies: dict[int, list[dict[str, Any]]] = {}
     for row in said:
         counts_at = int(home[row["source"]])

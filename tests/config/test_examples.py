@@ -136,6 +136,11 @@ TABLE: dict[str, dict[str, Any]] = {
         "method": BudgetingMethod.TIMESLICES,
         "slices": Slices(minutes=1, target="0.99", events_min=20),
     },
+    "lost-spans": {
+        "target": "0.999",
+        "kinds": SERVERS,
+        "lost_by": ("collector-send-failures", "collector-queue-full"),
+    },
     "missing-requests": {
         "target": "0.999",
         "kinds": SERVERS,
@@ -240,6 +245,7 @@ COHORTS = {"cohorts": 3, "canary-delta": 2, "canary-similarity": 2, "instance-di
 SECOND_SLOS = {
     "collector-delivery": 1,
     "evidence-completeness": 1,
+    "lost-spans": 2,
     "missing-requests": 1,
     "sampling-consistency": 2,
     "traffic-shift": 1,

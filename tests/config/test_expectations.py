@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
+from stream.config.bundle import make_bundle
+from stream.config.sources import own_indicators
+from stream.core.slo.spec import Objective, Settings, Source, decode_bundle
 from tests.config.reading import ROLLING, document, loaded, only, ratio, raw, read, slo
 
 METRIC = "signal: metrics, metric: http.server.request.duration"
@@ -136,3 +142,116 @@ def test_a_floor_is_a_number_of_events_as_well() -> None:
 def test_what_may_be_in_a_document_that_cannot_be_read_is_not_looked_for() -> None:
     broken = document("SLO", "counted", "{service: checkout")
     assert all("expected-from" not in path for path, *_ in refused(expecting("counted"), broken))
+
+
+# qma/lost-by
+
+COLLECTOR = "signal: metrics, metric: otelcol_receiver_accepted_spans"
+
+
+def lost(name: str = "lost", part: str = "bad", **rest: str) -> str:
+    """Returns an SLO of a Collector on what it could not send."""
+    what = "failed" if part == "bad" else "sent"
+    indicator = ratio(f"signal: metrics, metric: otelcol_exporter_{what}_spans", "", part=part, total=COLLECTOR)
+    return slo(indicator, name=name, **{"service": "otelcol", **rest})
+
+
+def losing(names: str, **rest: str) -> str:
+    """Returns an SLO on spans of which others tell what was lost."""
+    return slo(annotations=f'qma/lost-by: "{names}"', **rest)
+
+
+def test_a_collector_tells_what_was_lost() -> None:
+    objectives = loaded(losing("lost, also"), lost(), lost("also", service="gateway")).objectives
+    assert objectives[0].lost_by == ("lost", "also")
+    assert objectives[0].digest != loaded(slo()).objectives[0].digest
+    assert "lost_by" not in objectives[1].dump()
+    assert Objective.load(objectives[0].dump()) == objectives[0]
+
+
+def test_what_is_lost_is_not_told_of_cohorts() -> None:
+    objectives = loaded(losing("lost", indicator=ratio("cohorts: {tier: gold}")), lost()).objectives
+    assert [o.lost_by for o in objectives] == [("lost",), (), (), ()]
+
+
+def test_one_service_may_tell_what_another_or_itself_lost() -> None:
+    assert loaded(losing("lost"), lost(service="checkout")).objectives[0].lost_by == ("lost",)
+    both = losing("lost, slow"), lost(), slo(ratio("signal: logs"), name="slow", annotations="qma/lost-by: lost")
+    assert [o.lost_by for o in loaded(*both).objectives] == [("lost", "slow"), (), ("lost",)]
+
+
+@pytest.mark.parametrize(
+    ("documents", "message"),
+    [
+        ((losing("lots"), lost()), "no SLO in the given files has the objective `lots`; did you mean `lost`?"),
+        ((losing("lost, collector"), lost()), "no SLO in the given files has the objective `collector`; pass the file"),
+        ((losing("slo"),), "names an objective of this SLO, whose bad events came; name the one that counts"),
+        ((losing("lost"), lost(part="good")), "`lost` counts what was sent, and what still waits is not lost; count"),
+        (
+            (losing("full"), slo(raw("success", METRIC), name="full")),
+            "`full` is made of ratios, and losses are counted",
+        ),
+        (
+            (losing("lost", indicator=ratio(METRIC, "good: {duration_lte: 250ms}")), lost()),
+            "counts items that were lost, and a lost point of a metric may stand for any number of events;",
+        ),
+        (
+            (losing("two"), slo(name="two", objectives="{target: 0.9, displayName: a}, {target: 0.8, displayName: b}")),
+            "`two` has several objectives; name one of `two/a`, `two/b`",
+        ),
+        (
+            (
+                losing(
+                    "lost",
+                    objectives="{target: 0.99, timeSliceTarget: 0.9, timeSliceWindow: 5m}",
+                    method="Timeslices",
+                ),
+                lost(),
+            ),
+            "is a number of events, and this budget is made of slices of time",
+        ),
+    ],
+)
+def test_who_cannot_tell_what_was_lost_is_refused_at_the_annotation(documents: tuple[str, ...], message: str) -> None:
+    ((path, line, column, found),) = refused(*documents)
+    assert (path, line) == ("metadata.annotations.qma/lost-by", 4)
+    assert documents[0].splitlines()[3][column - 1 :].startswith('"')
+    assert found.startswith(message)
+
+
+def test_a_composite_tells_no_losses() -> None:
+    spec = (
+        f"{{service: all, environment: production, components: [{{slo: lost}}], target: 0.9, timeWindow: [{ROLLING}]}}"
+    )
+    whole = document("Composite", "all", spec, version="qma/v1")
+    ((path, *_, message),) = refused(losing("all"), lost(), whole)
+    assert path == "metadata.annotations.qma/lost-by"
+    assert message.startswith("`all` is made of ratios, and losses are counted")
+
+
+@pytest.mark.parametrize("text", [",", "a,", "a,,b", "a, a", ",".join(f"slo-{i}" for i in range(11))])
+def test_lists_of_names_that_are_none(text: str) -> None:
+    ((path, _, _, message),) = refused(losing(text), lost())
+    assert path == "metadata.annotations.qma/lost-by"
+    assert "is no list of names; write 1 to 10 names of objectives" in message
+
+
+def test_losses_are_heard_through_our_own_indicators() -> None:
+    arguments: dict[str, Any] = {
+        "previous": None,
+        "pipeline": "qma",
+        "generation": "1",
+        "partitions": 8,
+        "prefix": "shop.",
+        "sources": (
+            Source(topic="otlp_spans", encoding="otlp_proto"),
+            Source(topic="otlp_metrics", encoding="otlp_proto", signal="metrics"),
+        ),
+        "settings": Settings(),
+    }
+    asking = loaded(losing("lost"), lost()).objectives
+    bundle = make_bundle(asking, **arguments)
+    assert bundle.sources[-1] == own_indicators("shop.")
+    assert decode_bundle(bundle.encode()) == bundle
+    assert bundle.asked == {(asking[1].service, "lost"): [replace(asking[0], since=None)]}
+    assert own_indicators("shop.") not in make_bundle(loaded(slo(), lost()).objectives, **arguments).sources

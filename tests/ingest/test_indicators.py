@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
@@ -89,6 +89,14 @@ def test_weights_are_exact_in_the_unit_that_they_were_counted_in(data: st.DataOb
     assert found * bad == found_bad * weight
     if unit == WEIGHT_ONE:
         assert (found, found_bad) == (weight, bad)
+
+
+def test_a_counter_of_bad_ones_may_tell_more_of_them_than_there_were() -> None:
+    assert exact_weights(2.0, 0.0, 5_000.0) == (2 * WEIGHT_ONE, 5_000 * WEIGHT_ONE)
+    assert exact_weights(0.0, 0.0, 3.0) == (0, 3 * WEIGHT_ONE)
+    for bad in (-1.0, EVENTS_MAX + 1.0, 0.1):
+        with pytest.raises(DecodeError, match="`bad_counted` is"):
+            exact_weights(2.0, 0.0, bad)
 
 
 @pytest.mark.parametrize(
@@ -285,31 +293,35 @@ def test_where_an_indicator_counts_does_not_depend_on_the_configuration() -> Non
 
 @dataclass
 class Whole:
-    """The pipeline without Kafka: events in, and what is published on `qma.sli` in again."""
+    """The pipeline without Kafka: telemetry in, and what is published on `qma.sli` in again."""
 
     bundle: Bundle
     offset: int = 0
-    engines: list[Engine] = field(default_factory=lambda: [Engine(at) for at in range(PARTITIONS)])
 
     def __post_init__(self) -> None:
-        telemetry = replace(own_session(), topic="events", topic_id="t", is_telemetry=True)
-        self.sessions: tuple[Session, ...] = (telemetry, own_session())
-        self.router = Router(generation="1", partitions=PARTITIONS, incarnation="i")
+        self.engines = [Engine(at) for at in range(self.bundle.partitions)]
+        self.sessions: tuple[Session, ...] = tuple(
+            replace(own_session(), topic=source.topic, topic_id=source.topic, is_telemetry=source.is_telemetry)
+            for source in self.bundle.sources
+        )
+        self.router = Router(generation="1", partitions=self.bundle.partitions, incarnation="i")
         decoding = Decoding(self.bundle, Decoders(compile=False))
-        self.decoders = [decoding.of("events"), decoding.of(TOPIC)]
+        self.decoders = [decoding.of(source.topic) for source in self.bundle.sources]
         self.configuration = Configuration.of(0, self.bundle.encode(), self.bundle)
 
-    def feed(self, events: list[bytes], indicators: list[bytes], until_ns: int) -> list[Output]:
+    def feed(self, *values: list[bytes], until_ns: int) -> list[Output]:
+        """Reads what there is in each source, in their order, up to a time."""
         cycle = Cycle(sessions=self.sessions)
-        parts = [
-            fetched(source, self.sessions[source].next_offset, values)
-            for source, values in enumerate((events, indicators))
-            if values
-        ]
+        parts = [fetched(at, self.sessions[at].next_offset, some) for at, some in enumerate(values) if some]
         for piece, decoded in decode_piece(tuple(parts), self.decoders):
             cycle = cycle.added(piece, decoded)
-        self.sessions = (replace(cycle.sessions[0], began_ns=T0_NS, until_ns=until_ns), cycle.sessions[1])
-        progress = progress_of(self.sessions, at_end=(0,), topic_partitions={"events": 1, TOPIC: 1})
+        self.sessions = tuple(
+            replace(session, began_ns=T0_NS, until_ns=until_ns) if session.is_telemetry else session
+            for session in cycle.sessions
+        )
+        telemetry = tuple(at for at, session in enumerate(self.sessions) if session.is_telemetry)
+        partitions = {session.topic: 1 for session in self.sessions}
+        progress = progress_of(self.sessions, at_end=telemetry, topic_partitions=partitions)
         outputs: list[Output] = []
         for at, record in self.router.route(cycle, self.configuration, progress).items():
             outputs += self.engines[at].apply(self.offset, until_ns, encode_record(record))
@@ -337,7 +349,7 @@ def test_spans_of_two_services_become_the_indicator_of_their_composite() -> None
         events = [flat("checkout", start_ns + at, "error" if at == 0 else "ok") for at in range(4)]
         events += [flat("search", start_ns + at, "ok") for at in range(2)]
         malformed = [b"no event"] if minute == 3 else []
-        outputs = whole.feed(events if minute < 5 else [], [*heard, *malformed], start_ns + MINUTE_NS)
+        outputs = whole.feed(events if minute < 5 else [], [*heard, *malformed], until_ns=start_ns + MINUTE_NS)
         heard = published(outputs)
         found |= {(o.objective.name, o.minute - T0): o for o in outputs if isinstance(o, SliEvent)}
     # one of four requests to checkout failed, none of search: (3/4 + 1) ÷ 2
@@ -355,9 +367,9 @@ def test_spans_of_two_services_become_the_indicator_of_their_composite() -> None
 def test_what_was_read_of_our_own_indicators_never_moves_the_frontier() -> None:
     made = composed_bundle(over("prod/-/shop", (CHECKOUT, "availability")))
     whole = Whole(made)
-    whole.feed([flat("checkout", T0_NS, "ok")], [], T0_NS + 5 * MINUTE_NS)
+    whole.feed([flat("checkout", T0_NS, "ok")], [], until_ns=T0_NS + 5 * MINUTE_NS)
     frontier = {engine.state.clocks.frontier_ns for engine in whole.engines}
     future = edited(some_events()[1][0], "data.revision", 3)
-    whole.feed([], [future] * 3, T0_NS + 5 * MINUTE_NS)
+    whole.feed([], [future] * 3, until_ns=T0_NS + 5 * MINUTE_NS)
     assert {engine.state.clocks.frontier_ns for engine in whole.engines} == frontier
     assert np.all([TOPIC not in {topic for topic, _ in engine.state.clocks.until_ns} for engine in whole.engines])

@@ -35,8 +35,8 @@ class Shortfall:
     """What evidence lacks.
 
     Args:
-        n_missing: Events that must have been there and never came; they may have been bad.
-        n_untold: The newest events of the evidence, of which nobody could yet tell whether they are all.
+        n_missing: Events that must have been there and never came, or may have been lost; they may have been bad.
+        n_untold: Events of the evidence, mostly the newest, of which nobody could yet tell whether they are all.
     """
 
     n_missing: int = 0

@@ -7,6 +7,7 @@ from stream.core.engine.admission import FUTURE_AFTER_NS
 from stream.core.engine.alerting import end_alerts, rules_of
 from stream.core.engine.certificates import change_certificate
 from stream.core.engine.chunks import span_keys_of
+from stream.core.engine.losses import ask_for_losses
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.errors import IncompatibleError
@@ -29,6 +30,7 @@ def apply_config(state: State, second: State, version: int, body: bytes) -> list
     state.changes.config = True
     second.follow(state)
     outputs = [*_take_over(state), *_take_over(second)]
+    ask_for_losses(state)
     _forget_idle(second)
     named = {(objective.service, objective.name) for objective in bundle.objectives}
     return [o for o in outputs if not isinstance(o, StatusGone) or (o.objective.service, o.objective.name) not in named]

@@ -30,6 +30,7 @@ from stream.core.engine.cell_chunks import (
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.heard import HEARD_MINUTES
 from stream.core.engine.ledger import Ledger
+from stream.core.engine.losses import ask_for_losses
 from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.state import Changes, Incarnation, State, StoredSpan
 from stream.core.engine.stream_chunks import encode_streams, restore_streams, stream_key
@@ -269,7 +270,9 @@ def _attach_objectives(state: State) -> None:
         state.services[objective.service].objectives.append(objective)
     for service in state.services.values():
         service.exclude(state.bundle.adjustments)
-    if state.heard is not None:
+    if state.heard is None:
+        ask_for_losses(state)
+    else:
         state.heard.ask(o for service in state.services.values() for o in service.objectives)
 
 

@@ -197,6 +197,7 @@ def _sli_event(
         backfilled_minutes=reader.own.backfilled_minutes(start_minute, closing.minute + 1),
         components=shares_of(state, reader, left.consumed_ratio),
         calls=calls_of(state, reader),
+        bad_counted=reader.bad_counted,
     )
 
 

@@ -1,6 +1,8 @@
-"""How many events there should have been: by a declared floor, and by another objective that counts the same events.
+"""How many events there should have been: by a declared floor, by another objective that counts the same events, and by
+those that tell what was lost on the way here.
 
-Both say how many there were, never how many there will be. What is missing of them may have been bad.
+All say how many there were, never how many there will be. What is missing of them may have been bad. They may speak of
+the same events, so the one that says most holds.
 """
 
 from __future__ import annotations
@@ -8,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-import numpy as np
-
 from stream.core.cells import Column
 from stream.core.certificate.issuance import Shortfall
+from stream.core.engine.losses import TOLD_WITHIN_MINUTES, lost_weight, not_told_of, told_until
 from stream.core.engine.services import Service
+from stream.core.engine.spans import merged
 from stream.core.engine.state import SERIES, VERSIONS, State
 from stream.core.engine.windows import Reader, between, plausible, row_of, window_start
 from stream.core.slo.sli import event_unit
@@ -21,9 +23,6 @@ from stream.core.units import HOUR_MINUTES
 
 EXPORT_MINUTES = 2
 """What came so recently may not have been told by a metric yet: processes export theirs once a minute."""
-
-TOLD_WITHIN_MINUTES = HOUR_MINUTES
-"""An objective that counted nothing for so long does not tell how many there were."""
 
 Stretches = Sequence[tuple[int, int]]
 
@@ -34,14 +33,21 @@ def missing_of_window(state: State, reader: Reader) -> int:
     Only minutes count that were read whole, in the history of both objectives, and that no budget adjustment leaves
     out: both sums are of the same minutes. Old ones are known by ten minutes or by the hour (see `windows.between`).
     """
-    objective, end = reader.objective, reader.closing.minute + 1
-    if not _expects(objective):
+    if not _expects(reader.objective):
         return 0
+    if reader.missing is None:
+        reader.missing = _missing_of_window(state, reader)
+    return reader.missing
+
+
+def _missing_of_window(state: State, reader: Reader) -> int:
+    service, objective, end = reader.service, reader.objective, reader.closing.minute + 1
     first = reader.span()[0]
     if objective.calendar is None:
         first = window_start(end, end - first)
-    first = _both_began(reader.service, objective, first, end)
-    return _missing(state, reader.service, objective, reader.observed_stretches(first, end))
+    compared = reader.observed_stretches(_both_began(service, objective, first, end), end)
+    lost = lost_weight(state, service, objective, reader.observed_stretches(first, end)) if objective.lost_by else 0
+    return max(_missing(state, service, objective, compared), lost)
 
 
 def shortfall(
@@ -59,26 +65,34 @@ def shortfall(
         minutes: The minutes [first, last) of the evidence, all of them read whole.
 
     Returns:
-        The shortfall; None where the other objective tells nothing of late: nobody knows then.
+        The shortfall; None where another objective tells nothing of late: nobody knows then.
     """
     if not _expects(objective):
         return Shortfall()
     first, last = minutes
-    compared = _known_from(state, _both_began(service, objective, first, last))
-    missing, untold = _below_floor(state, service, objective, [(compared, last)]), 0
+    compared = known = _known_from(state, _both_began(service, objective, first, last))
+    missing, untold = _below_floor(state, service, objective, [(compared, last)]), list[tuple[int, int]]()
+    if objective.lost_by:
+        not_told = not_told_of(state, service, objective, (known, last))
+        if not_told is None:
+            return None
+        missing = max(missing, lost_weight(state, service, objective, [(known, last)]))
+        untold += not_told
     if objective.expected_from is not None:
         other = other_of(service, objective)
-        told_until = _told_until(state, service, other, (max(first, last - TOLD_WITHIN_MINUTES), last))
-        if other is None or told_until is None:
+        row = None if other is None else row_of(state, service.key, other, "")
+        until = None if row is None else told_until(state, row, (max(first, last - TOLD_WITHIN_MINUTES), last))
+        if other is None or until is None:
             return None
         # What came since then hides nothing of what was missing before.
-        told = [(compared, min(last, told_until + EXPORT_MINUTES))]
+        told = [(compared, min(last, until + EXPORT_MINUTES))]
         missing = max(missing, _never_came(state, service, objective, other, told))
         compared = _compared_from(state, service, objective, other, compared)
         if _lag(objective, other) > 0:
-            untold = _events_of(state, service, objective, version, (max(compared, last - EXPORT_MINUTES), last))
-    untold += _events_of(state, service, objective, version, (first, min(compared, last)))
-    return Shortfall(n_missing=-(-missing // event_unit(objective)), n_untold=untold)
+            untold.append((max(compared, last - EXPORT_MINUTES), last))
+    untold.append((first, min(compared, last)))
+    n_untold = sum(_events_of(state, service, objective, version, stretch) for stretch in merged(untold))
+    return Shortfall(n_missing=-(-missing // event_unit(objective)), n_untold=n_untold)
 
 
 def other_of(service: Service, objective: Objective) -> Objective | None:
@@ -88,8 +102,8 @@ def other_of(service: Service, objective: Objective) -> Objective | None:
 
 def _expects(objective: Objective) -> bool:
     """Returns whether anybody says how many events there must be. Slices of time are not counted so."""
-    said = objective.floor_per_hour is not None or objective.expected_from is not None
-    return said and objective.slices is None
+    said = objective.floor_per_hour is not None or objective.expected_from is not None or objective.lost_by
+    return bool(said) and objective.slices is None
 
 
 def _both_began(service: Service, objective: Objective, first: int, last: int) -> int:
@@ -104,16 +118,6 @@ def _known_from(state: State, first: int) -> int:
     """
     floor = state.cells[SERIES].rings[0].floor
     return first if floor is None or first >= floor else -(-first // HOUR_MINUTES) * HOUR_MINUTES
-
-
-def _told_until(state: State, service: Service, other: Objective | None, minutes: tuple[int, int]) -> int | None:
-    """Returns the end of the newest of these minutes in which the other objective counted anything; None: of none."""
-    row = None if other is None else row_of(state, service.key, other, "")
-    if row is None:
-        return None
-    first, last = minutes
-    counted = np.flatnonzero(state.cells[SERIES].rings[0].row(row, first, last)[Column.WEIGHT])
-    return first + int(counted[-1]) + 1 if len(counted) else None
 
 
 def _missing(state: State, service: Service, objective: Objective, stretches: Stretches) -> int:

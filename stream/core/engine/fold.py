@@ -137,7 +137,7 @@ class Engine:
             outputs += apply_points(state, record, record.points, repetitions)
         repetitions.forget_uncounted(state)
         if record.indicators is not None:
-            outputs += apply_indicators(self.composites, state, record, record.indicators)
+            outputs += apply_indicators(state, self.composites, record, record.indicators)
         if record.backfill is not None:
             book_backfill(state, record.backfill)
         if record.receipts is not None:

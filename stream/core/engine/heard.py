@@ -12,14 +12,11 @@ from typing import NamedTuple
 
 import orjson
 
-from stream.core.slo.spec import Objective
+from stream.core.slo.spec import Input, Objective
 from stream.core.units import HOUR_MINUTES
 
 HEARD_MINUTES = 7 * HOUR_MINUTES
 """Late rows correct an indicator for six hours; the rest is for its way here. Calendar periods settle after eight."""
-
-Input = tuple[str, str]
-"""Service key and name of an objective."""
 
 _BEFORE = "before"
 

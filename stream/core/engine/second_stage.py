@@ -14,6 +14,7 @@ from stream.core.engine.admission import FUTURE_AFTER_NS
 from stream.core.engine.close import begin, close_until
 from stream.core.engine.composites import book
 from stream.core.engine.heard import HEARD_MINUTES, Said
+from stream.core.engine.losses import book_losses
 from stream.core.engine.state import State
 from stream.core.engine.verdicts import Items, Verdicts
 from stream.core.events import DeadLetter, Output
@@ -23,31 +24,32 @@ from stream.core.slo.spec import Objective
 from stream.core.units import MINUTE_NS, minute_of
 
 
-def apply_indicators(second: State, accounts: State, record: LogRecord, indicators: Indicators) -> list[Output]:
+def apply_indicators(first: State, second: State, record: LogRecord, indicators: Indicators) -> list[Output]:
     """Takes in the indicators that are new, neither late nor from the future, and asked for here.
 
     Every copy of a message is judged alike, and the one that counts is entered in the ledger, asked for or not.
 
     Args:
+        first: The first stage, which keeps the ledger; some of its objectives ask for what was lost.
         second: The second stage.
-        accounts: The first stage, which keeps the ledger.
         record: Where they are from.
         indicators: In any order, and any number of times.
     """
-    verdicts = _judge(second, accounts, record, indicators)
+    verdicts = _judge(first, second, record, indicators)
     touched: dict[str, tuple[Objective, set[int]]] = {}
     for at in np.flatnonzero(verdicts.open).tolist():
         for objective, minutes in _take(second, indicators, at):
             touched.setdefault(objective.digest, (objective, set()))[1].update(minutes)
     for digest in sorted(touched):
         _correct(second, *touched[digest])
+    book_losses(first, indicators, np.flatnonzero(verdicts.open))
     verdicts.count()
-    letters = verdicts.dead_letters(accounts, record.sources)
+    letters = verdicts.dead_letters(first, record.sources)
     return [letter for letter in letters if not isinstance(letter, DeadLetter) or letter.items]
 
 
-def _judge(second: State, accounts: State, record: LogRecord, indicators: Indicators) -> Verdicts:
-    sources = [accounts.ledger.source(source) for source in record.sources]
+def _judge(first: State, second: State, record: LogRecord, indicators: Indicators) -> Verdicts:
+    sources = [first.ledger.source(source) for source in record.sources]
     names, service = np.unique(np.array(indicators.service, object), return_inverse=True)
     items = Items(
         source=indicators.source,

@@ -17,7 +17,7 @@ from stream.core.engine.spans import merged
 from stream.core.events import Context, SliEvent
 from stream.core.service_key import partition_of
 from stream.core.sketch import WAITING_MAX, Durations
-from stream.core.slo.spec import Bundle, Objective
+from stream.core.slo.spec import Bundle, Input, Objective
 from stream.core.streams import MetricStreams
 from stream.core.units import HOUR_MINUTES, HOUR_NS, MINUTE_NS
 
@@ -113,6 +113,7 @@ class State:
         self.durations = Durations()  # not part of a checkpoint: before one they are handed over
         self.streams = MetricStreams()
         self.duplicates = Duplicates()
+        self.losses_asked: dict[Input, list[Objective]] = {}  # by whom; travels with the configuration
         self.latest: dict[str, SliEvent] = {}  # by objective digest; for display, not part of a checkpoint
         self.stored: set[bytes] = set()
         self.changes = Changes()

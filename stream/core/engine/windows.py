@@ -95,6 +95,8 @@ class Reader:
         self.row = self.events_row if objective.slices is None else row_of(state, service.key, objective, SLICES)
         self.unit = budget_unit(objective)
         self._allowed = float(objective.bad_ratio_max)
+        self.missing: int | None = None
+        """Weight of the events of its window that never came, once `expectations` has found it."""
 
     @property
     def event_unit(self) -> int:
@@ -126,6 +128,14 @@ class Reader:
     def minute(self) -> list[int]:
         """Returns the events of the minute."""
         return plausible(self.objective, self.closing.cell(1, self.events_row))
+
+    @property
+    def bad_counted(self) -> float | None:
+        """The bad events of the minute by a counter of their own, where these are more than all; otherwise None."""
+        cell = self.closing.cell(1, self.events_row)
+        by_counter = self.objective.bad_metric is not None
+        more = by_counter and cell[Column.WEIGHT_BAD] > cell[Column.WEIGHT]
+        return cell[Column.WEIGHT_BAD] / self.event_unit if more else None
 
     def window(self, length_minutes: int) -> list[int]:
         """Returns what counts against the budget in the window that ends with the minute."""

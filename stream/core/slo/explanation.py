@@ -210,7 +210,7 @@ def _left(reading: AlertReading) -> str:
         return ""
     if left.remaining_min_ratio == left.remaining_max_ratio:
         return f"{share_text(left.remaining_max_ratio)} of the budget is left."
-    why = "its window is not covered yet" if reading.coverage < 1 else "events that must have been there never came"
+    why = "its window is not covered yet" if reading.coverage < 1 else "events never came, or may have been lost"
     return f"At most {share_text(left.remaining_max_ratio)} of the budget is left: {why}."
 
 

@@ -38,7 +38,8 @@ class Sli:
         n_unsure: Of n, events of which a histogram does not tell whether they were good. They are not in `good`.
         ratio_upper: The ratio if all of these were good; None without data.
         n_excluded: Events beside n that the objective leaves out, such as health checks.
-        n_missing: Events that must have been there, by what the objective expects, and never came.
+        n_missing: Events that must have been there, by what the objective expects, and never came, or may have been
+            lost.
         ratio_lower: The ratio if all of these were bad; None without data. `ratio_upper` takes them for good.
     """
 

@@ -26,6 +26,9 @@ from stream.core.units import DAY_MINUTES, MINUTE_NS
 BUNDLE_FORMAT = 2
 BUNDLE_FORMATS_READ = (1, BUNDLE_FORMAT)
 
+Input = tuple[str, str]
+"""Service key and name of an objective."""
+
 Wanted = tuple[tuple[str, tuple[str, ...]], ...]
 """Attributes and, of each, the values that are wanted, as text (`selection.as_text`); sorted by key."""
 
@@ -178,6 +181,8 @@ class Objective:
         expected_from: Name of an objective of the same service that counts the same events from another source; what
             is missing of them may have been bad.
         expected_tolerance: Exact share of those that need not be there; '' for none.
+        lost_by: Names of objectives, of any services, whose bad events are what was lost on the way here: each may
+            have been a bad event of this one.
         certified: A certificate of the service claims it.
         composite: What it is made of, where `signal` says other objectives; None otherwise.
         alerting: Its alerts. No part of the digest.
@@ -216,6 +221,7 @@ class Objective:
     floor_per_hour: int | None = None
     expected_from: str | None = None
     expected_tolerance: str = ""
+    lost_by: tuple[str, ...] = ()
     certified: bool = True
     composite: Composite | None = None
     alerting: Alerting = _NO_ALERTING
@@ -284,6 +290,7 @@ class Objective:
     def load(cls, body: dict[str, Any]) -> Objective:
         """Returns the objective that `dump` wrote."""
         values = {**body, "kinds": tuple(body["kinds"]), "versions": tuple(body.get("versions", ()))}
+        values["lost_by"] = tuple(body.get("lost_by", ()))
         for name, kind in (("signal", SliSignal), ("method", BudgetingMethod), ("raw", RawRatio)):
             if name in body:
                 values[name] = kind(body[name])
@@ -392,6 +399,18 @@ class Bundle:
     def attributes(self) -> tuple[str, ...]:
         """The allow-list: every attribute that any objective names, sorted. No other is ever read."""
         return tuple(sorted({key for o in self.objectives for key in o.attribute_keys}))
+
+    @property
+    def asked(self) -> dict[Input, list[Objective]]:
+        """The objectives whose indicators are asked for, each with those that ask: composites, and for losses."""
+        keys = {objective.name: objective.service for objective in self.objectives}
+        asked: dict[Input, list[Objective]] = {}
+        for objective in self.objectives:
+            made_of = objective.composite.inputs if objective.composite is not None else ()
+            lost_by = ((keys[name], name) for name in objective.lost_by if name in keys)
+            for name in (*made_of, *lost_by):
+                asked.setdefault(name, []).append(objective)
+        return asked
 
     def encode(self) -> bytes:
         """Returns the bundle as canonical JSON."""

@@ -156,7 +156,7 @@ def test_a_window_that_is_not_covered_gives_a_bound():
 
 def test_events_that_are_missing_give_a_bound_as_well():
     left = budget(weighed(1000, 0), Fraction("0.001"), Fraction(1), missing=WEIGHT_ONE)
-    assert "At most 100.0% of the budget is left: events that must have been there never came." in said(left=left)
+    assert "At most 100.0% of the budget is left: events never came, or may have been lost." in said(left=left)
 
 
 def test_the_end_says_what_it_fell_below():
