@@ -14,6 +14,7 @@ import orjson
 from stream.core.cells import Column
 from stream.core.engine import Engine
 from stream.core.engine.ledger import balance
+from stream.core.engine.losses import losses_of
 from stream.core.engine.state import SERIES
 from stream.core.rendering import render
 from stream.core.slo.sli import SLICE_ONE
@@ -128,6 +129,7 @@ def violations(evidence: Evidence) -> tuple[str, ...]:
         *_wrong_cells(evidence),
         *_wrong_ledger(evidence),
         *_wrong_composites(evidence),
+        *_wrong_losses(evidence),
         *_repeated_outputs(evidence),
         *_other_outputs(evidence),
         *_other_state(evidence),
@@ -195,6 +197,28 @@ def _wrong_composites(evidence: Evidence) -> list[str]:
                     found = held[Column.WEIGHT], held[Column.WEIGHT_BAD]
                     if expected is not None and expected != found:
                         wrong.append(f"{objective.name}, minute {minute}: {found}, its components make {expected}")
+    return wrong
+
+
+def _wrong_losses(evidence: Evidence) -> list[str]:
+    """Where an objective asks what another lost, it holds of each minute what that says in the end.
+
+    But for minutes that composites have not closed: of these not all need have been heard.
+    """
+    said = _component_minutes(evidence)
+    closed = [engine.composites.next_minute or 0 for engine in evidence.restored if engine.composites.services]
+    wrong = []
+    for engine in evidence.restored:
+        cells = engine.state.cells[SERIES]
+        for (service, name), asking in engine.state.losses_asked.items():
+            minutes = [minute for *of, minute in said if of == [service, name] and minute < min(closed)]
+            for objective in asking:
+                row = cells.index.get((objective.service, objective.digest, losses_of(name)))
+                for minute in minutes:
+                    cell = [0] * len(Column) if row is None else cells.minute(minute)[:, row].tolist()
+                    found, expected = (cell[Column.WEIGHT], cell[Column.WEIGHT_BAD]), said[service, name, minute]
+                    if found != expected:
+                        wrong.append(f"{objective.service}, minute {minute}: lost {found}, {service} says {expected}")
     return wrong
 
 

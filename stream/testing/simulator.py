@@ -326,6 +326,8 @@ def bundle(scenario: Scenario) -> Bundle:
         Objective(service=f"prod/shop/{name}", name="availability", target="0.9", window_minutes=43_200, since=0)
         for name in SERVICES
     )
+    if scenario.composites:  # the first also asks what the last lost
+        objectives = (replace(objectives[0], lost_by=(objectives[-1].name,)), *objectives[1:])
     whole = (_composite(),) if scenario.composites else ()
     own = Source(topic=SLI, encoding=Encoding.SLI, signal=SourceSignal.INDICATORS)
     return Bundle(

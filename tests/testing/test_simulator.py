@@ -40,12 +40,14 @@ def test_composites_are_what_their_components_make_them_whatever_happened():
     assert sum(outcome.counts.get("kills", 0) for outcome in outcomes) >= 30
 
 
-@pytest.mark.parametrize("broken", ["not corrected", "heard twice"])
+@pytest.mark.parametrize("broken", ["not corrected", "heard twice", "losses not heard of"])
 def test_a_composite_that_is_not_what_its_components_make_it_is_caught(broken, monkeypatch):
     if broken == "not corrected":
         monkeypatch.setattr(second_stage, "_correct", lambda *_: None)
-    else:
+    elif broken == "heard twice":
         monkeypatch.setattr(heard.Heard, "take", _takes_each_twice)
+    else:
+        monkeypatch.setattr(second_stage, "book_losses", lambda *_: None)
     assert any(simulate(seed, scenario=WITH_COMPOSITES).failures for seed in range(COMPOSITE_SEEDS))
 
 

@@ -29,7 +29,6 @@ LOST_WITHIN_MINUTES = 10
 """So long after an event it is told at the latest that it was lost: an exporter tries for five minutes by default, and
 what became of it is told once a minute."""
 
-_LOST = "#lost/"
 _SQUARE_BITS = 8
 _HEARD, _GAP, _REVISION = Column.N_EXCLUDED, Column.N_UNSURE, Column.N_UNKNOWN
 """What these columns hold here: minutes heard of, those of them that were not read whole, and the revision."""
@@ -38,6 +37,11 @@ _WEIGHT_MAX = 1 << 46
 """Of one minute: windows of ninety days hold no more. Only what is told in a finer unit, as ratios are, exceeds it."""
 
 Minutes = tuple[int, int]
+
+
+def losses_of(name: str) -> str:
+    """Returns the pseudo-version whose cells hold what an objective of this name says was lost."""
+    return f"#lost/{name}"
 
 
 def ask_for_losses(state: State) -> None:
@@ -60,7 +64,7 @@ def book_losses(state: State, indicators: Indicators, chosen: Array) -> None:
 
 def _book(state: State, objective: Objective, indicators: Indicators, at: int) -> None:
     cells, minute = state.cells[SERIES], int(indicators.minute[at])
-    row = cells.series((objective.service, objective.digest, _LOST + indicators.objective[at]))
+    row = cells.series((objective.service, objective.digest, losses_of(indicators.objective[at])))
     known = cells.rings[0].row(row, minute, minute + 1)[:, 0]
     if known[_HEARD] and known[_REVISION] >= indicators.revision[at]:
         return
@@ -148,4 +152,4 @@ def _holes(state: State, row: int, first: int, until: int) -> list[Minutes]:
 
 def _rows(state: State, service: Service, objective: Objective) -> list[int | None]:
     """Returns where in the cells it stands what each of those that are asked said; None: nothing yet."""
-    return [row_of(state, service.key, objective, _LOST + name) for name in objective.lost_by]
+    return [row_of(state, service.key, objective, losses_of(name)) for name in objective.lost_by]

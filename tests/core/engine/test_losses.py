@@ -11,10 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stream.core.certificate.issuance import Shortfall
 from stream.core.certificate.lifecycle import CertificateState, Reason
 from stream.core.columns import Kind
 from stream.core.engine import Engine
-from stream.core.engine.losses import LOST_WITHIN_MINUTES
+from stream.core.engine.expectations import shortfall
+from stream.core.engine.losses import LOST_WITHIN_MINUTES, TOLD_WITHIN_MINUTES
 from stream.core.engine.state import SERIES
 from stream.core.events import CertificateEvent, Output, SliEvent
 from stream.core.rendering import render
@@ -245,6 +247,58 @@ def test_evidence_that_is_whole_suffices_after_single_minutes_are_forgotten():
         said = [told(minute) for minute in range(number - 3, number + 17)]
         writer.record(said, read_until=number + 18, events=Minute(n=1_000).events(number))
     assert certificate(run(writer.log)[1]).state is CertificateState.ISSUED
+
+
+_SEGMENTS = st.lists(
+    st.tuples(st.sampled_from(["lost", "kept", "quiet", "gap", "unheard"]), st.sampled_from([1, 3, 11, 60, 75])),
+    min_size=1,
+    max_size=5,
+)
+
+
+def _saying(kind: str, minute: int) -> list[Said]:
+    if kind == "unheard":
+        return []
+    if kind == "quiet":
+        return [told(minute, total=0)]
+    return [told(minute, minute % 4 if kind == "lost" else 0, gap=kind == "gap")]
+
+
+@given(segments=_SEGMENTS, first=st.integers(0, 40))
+@settings(max_examples=12, deadline=None)
+def test_what_evidence_lacks_is_what_each_of_its_minutes_lacks(segments: list[tuple[str, int]], first: int):
+    """Minute by minute: what the last ten told of, what could still tell of it, and hours without a word."""
+    kinds = ["kept"] * first + [kind for kind, length in segments for _ in range(length)]
+    quiet = Alerting(rules=())
+    slo = watching(alerting=quiet)
+    writer = JourneyWriter(journey(slo, replace(losses(), alerting=quiet)))
+    said = [one for minute, kind in enumerate(kinds) for one in _saying(kind, minute)]
+    writer.record(read_until=1)
+    last = len(kinds)
+    events = [event for minute in range(last) for event in Minute(n=1 + minute % 5).events(minute)]
+    writer.record(said, read_until=last + 1.5, events=events)
+    while (engine := run(writer.log)[0]).state.next_minute < T0 + last:
+        writer.record(read_until=last + 1.5)
+    found = shortfall(engine.state, engine.state.services[SERVICE], slo, "v1", (T0 + first, T0 + last))
+
+    counted = {m for m, kind in enumerate(kinds) if kind in ("lost", "kept", "gap")}
+    recent = [m for m in counted if m >= max(first, last - TOLD_WITHIN_MINUTES)]
+    if not recent:
+        assert found is None
+        return
+    until = max(recent) + 1
+    holes = {m for m in range(first, until) if kinds[m] in ("gap", "unheard")}
+    whole_hours = range(-(-first // HOUR_MINUTES), until // HOUR_MINUTES)
+    silent = {h for h in whole_hours if not counted & set(range(h * HOUR_MINUTES, (h + 1) * HOUR_MINUTES))}
+    untold = [
+        m
+        for m in range(first, last)
+        if m >= until - LOST_WITHIN_MINUTES
+        or holes & set(range(m, m + LOST_WITHIN_MINUTES))
+        or m // HOUR_MINUTES in silent
+    ]
+    lost = sum(m % 4 for m in range(first, last) if kinds[m] == "lost")
+    assert found == Shortfall(n_missing=lost, n_untold=sum(1 + m % 5 for m in untold))
 
 
 # Order, repetition, restore
