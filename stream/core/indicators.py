@@ -22,8 +22,8 @@ class Indicators:
     Shapes: all have `n` elements. `source` int16 and `offset` int64 say which message. `service` and `objective` are
     texts. `minute` int64 is the closed minute, `revision` int64 which of its events. `events` int64 are those received,
     `weight` and `weight_bad` int64 all of them and the bad ones, weighted, in 2^-16; of points that are ratios
-    themselves, and may be bad in part, in 2^-30. A counter of bad ones may tell more of them than all. `gap` bool: the minute was not read whole. `counts` bool: this copy is
-    the one that the ledger counts; each message has exactly one.
+    themselves, and may be bad in part, in 2^-30. A counter of bad ones may tell more of them than all. `gap` bool: the
+    minute was not read whole. `counts` bool: this copy is the one that the ledger counts; each message has exactly one.
     """
 
     source: Array
