@@ -79,7 +79,8 @@ FIXES: dict[Reason, str] = {
     ),
     Reason.MISSING_EVENTS: (
         "Fewer events came than the objective's floor, or the objective named by qma/expected-from, says there were, "
-        "and the evidence would not suffice if all that are missing were bad; or nobody says how many there were. "
+        "or those named by qma/lost-by say that some were lost, and the evidence would not suffice if all these were "
+        "bad; or nobody has told yet how many there were, or were lost. "
         "See that spans reach the Collector and the Collector's exporters do not fail."
     ),
 }
