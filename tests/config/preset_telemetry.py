@@ -441,6 +441,24 @@ COMPOSITE_PRESETS: dict[str, Preset] = {
 }
 
 MIXED_PRESETS: dict[str, Preset] = {
+    "lost-spans": Preset(
+        each(http(times=99, minute=minute) + http(500, minute=minute) for minute in MINUTES)
+        + not_served()
+        + counter(
+            "otelcol_receiver_accepted_spans", *(100 * (minute + 1) for minute in MINUTES), found=OTLP, by=COLLECTOR
+        )
+        + counter("otelcol_exporter_send_failed_spans", 0, 3, *[153] * (len(MINUTES) - 2), found=KAFKA, by=COLLECTOR)
+        + counter(
+            "otelcol_exporter_enqueue_failed_spans", 0, 0, 0, *[7] * (len(MINUTES) - 3), found=KAFKA, by=COLLECTOR
+        )
+        + counter("otelcol_exporter_send_failed_log_records", *[40] * len(MINUTES), found=KAFKA, by=COLLECTOR),
+        {
+            "lost-spans": {minute: seen(99, 100) for minute in MINUTES},
+            # what is given up in the third minute was accepted before
+            "collector-send-failures": {minute: seen({1: 97, 2: 0}.get(minute, 100), 100) for minute in MINUTES},
+            "collector-queue-full": {minute: seen({3: 93}.get(minute, 100), 100) for minute in MINUTES},
+        },
+    ),
     "missing-requests": Preset(
         each(http(times=95, minute=minute) + http(500, times=5, minute=minute) for minute in MINUTES)
         + not_served()

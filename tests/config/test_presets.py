@@ -195,6 +195,13 @@ def test_requests_that_only_the_metric_knows_of_are_missing() -> None:
     assert window.ratio_lower == pytest.approx(760 / (800 + (110 * 0.995 - 100) * 7), rel=1e-4)
 
 
+def test_spans_that_a_collector_lost_may_have_been_failures_of_any_service() -> None:
+    """3 and 150 that it gave up, more than came in that minute, and 7 that found no room in its queue."""
+    window = newest("lost-spans").window_sli
+    assert window.n_missing == 3 + 150 + 7
+    assert window.ratio_lower == pytest.approx(99 * 8 / (800 + 160), rel=1e-15)
+
+
 @pytest.mark.parametrize(
     ("threshold", "too_few", "too_many"),
     [("8", 0, 0), ("0", (100 * 0.99 - 50) * 7, 0), ("c", 0, (200 * 0.99 - 100) * 7)],
