@@ -98,14 +98,13 @@ def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState, lon
         return f"Not one event was counted in the last {length}, though {why}: no data is not good data."
     whole = "heard of whole from every component" if is_composite else "read whole"
     if state is AlertState.INACTIVE:
-        expects = objective.expected_from is not None or objective.floor_per_hour is not None
+        expects = objective.expected_from is not None or objective.floor_per_hour is not None or objective.lost_by
         nearly_all = ", and few events or none never came" if expects else ""
         return f"Every minute of the last {length} was {whole}{nearly_all}."
     if long.n_missing:
-        return (
-            f"Of the last {length} {long.n:,} events came, and {long.n_missing:,} that must have been there never did: "
-            "an outage could hide among them."
-        )
+        never = "never did, or may have been lost" if objective.lost_by else "that must have been there never did"
+        found = f"Of the last {length} {long.n:,} events came, and {long.n_missing:,} {never}"
+        return f"{found}: an outage could hide among them."
     return f"Not every minute of the last {length} was {whole}, so nothing in them passes a check."
 
 

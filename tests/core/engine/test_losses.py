@@ -18,7 +18,7 @@ from stream.core.engine import Engine
 from stream.core.engine.expectations import shortfall
 from stream.core.engine.losses import LOST_WITHIN_MINUTES, TOLD_WITHIN_MINUTES
 from stream.core.engine.state import SERIES
-from stream.core.events import CertificateEvent, Output, SliEvent
+from stream.core.events import AlertEvent, CertificateEvent, Output, SliEvent
 from stream.core.rendering import render
 from stream.core.slo.alerts import Alerting
 from stream.core.slo.declared import Adjustment
@@ -162,6 +162,13 @@ def test_an_objective_of_the_same_service_tells_as_well(service: str):
         said = [told(number - 2, 3, service=service)] if number > 1 else []
         writer.record(said, read_until=number + 1, events=Minute(n=10).events(number))
     assert last_indicator(run(writer.log)[1]).window_sli.n_missing == 30
+
+
+def test_losses_that_an_outage_could_hide_among_are_a_ticket():
+    for lost, fired in ((0, []), (5, ["ticket-evidence-gap"])):
+        alerts = [o for o in folded([Minute(n=10, lost=lost)] * 62) if isinstance(o, AlertEvent)]
+        assert [alert.rule.name for alert in alerts] == fired
+        assert all("never did, or may have been lost: an outage could hide" in a.explanation for a in alerts)
 
 
 # Certificates
