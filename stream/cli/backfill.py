@@ -28,7 +28,7 @@ from stream.ingest.decoding import Decoders, Decoding
 from stream.kafka.config_topic import read_bundle
 from stream.kafka.state_reader import read_latest
 from stream.replay.backfill import History, Job, histories, write
-from stream.replay.backfill_count import Wanted
+from stream.replay.backfill_count import Wanted, to_decode_under
 from stream.replay.reading import Topics
 
 _BOOKED_WITHIN_S = 30.0
@@ -36,8 +36,6 @@ _POLL_S = 0.5
 _UNITS = {"m": 1, "h": HOUR_MINUTES, "d": DAY_MINUTES, "w": 7 * DAY_MINUTES}
 
 _REFUSED = {
-    SliSignal.METRICS: "what a metric's point adds is known only with the point before it, and where the topic begins "
-    "that one is gone; its history grows by itself",
     SliSignal.INDICATORS: "it is made of what other objectives have published, and that stays as it was published; its "
     "history grows by itself",
 }
@@ -111,7 +109,7 @@ async def _backfill(connection: Connection, arguments: argparse.Namespace) -> li
     for objective in chosen(bundle, arguments.objective):
         by_partition.setdefault(partition_of(objective.service, bundle.partitions), []).append(objective)
     decoders = Decoders()
-    decoding = Decoding(bundle, decoders)
+    decoding = Decoding(to_decode_under(bundle), decoders)
 
     def decode(topic: str, messages: Messages) -> Decoded:
         return decoding.of(topic)(messages)
@@ -200,12 +198,19 @@ def prepare(
         if not why_not:
             assert own is not None
             assert own.begins_at is not None
+            assert own.start_minute is not None
             assert standing.closed_until is not None
             first = _earliest(bundle, objective, standing.closed_until, since)
             if first >= own.begins_at:
                 why_not = "its history already reaches back to where it was asked for"
             else:
-                wanted.append(Wanted(objective=objective, since=own.since, begins_at=own.begins_at))
+                one = Wanted(
+                    objective=objective,
+                    since=own.since,
+                    begins_at=own.begins_at,
+                    counted_from=own.start_minute,
+                )
+                wanted.append(one)
                 earliest.append(first)
         if why_not:
             refused.append(Outcome(objective=objective, stage=Stage.NOTHING, why_not=why_not))
@@ -264,6 +269,7 @@ def _outcome(history: History, stage: Stage) -> Outcome:
         stage=Stage.NOTHING if history.why_not else stage,
         sections=tuple(history.sections),
         messages=history.messages,
+        between=history.between,
         why_not=history.why_not,
     )
 

@@ -39,6 +39,7 @@ class Outcome:
         stage: How far it came.
         sections: What was counted, the newest first.
         messages: Messages that were read for it, and for those with it.
+        between: Events of a metric between its points before the log and those in it: they count nowhere.
         why_not: Why nothing was counted; '' where something was.
     """
 
@@ -46,6 +47,7 @@ class Outcome:
     stage: Stage
     sections: tuple[Backfill, ...] = ()
     messages: int = 0
+    between: int = 0
     why_not: str = ""
 
     @property
@@ -86,6 +88,7 @@ def as_object(outcome: Outcome) -> dict[str, Any]:
         "start": moment_of(start),
         "end": moment_of(end),
         "messages_read": outcome.messages,
+        "uncounted_between": outcome.between,
         "n": outcome.total(Column.N),
         "n_bad": outcome.total(Column.N_BAD),
         "slices": outcome.slices(Column.N) if outcome.objective.slices is not None else None,
@@ -109,9 +112,12 @@ def _told(outcome: Outcome) -> str:
     slices = ""
     if outcome.objective.slices is not None:
         slices = f"; {outcome.slices(Column.N):,} slices, {outcome.slices(Column.N_BAD):,} bad"
+    between = ""
+    if outcome.between:
+        between = f"; {outcome.between:,} between the last points before the log and the first in it count nowhere"
     return (
         f"{_length(end - start)} from {moment_of(start)} to {moment_of(end)}: {n:,} counted, {n_bad:,} bad{share}"
-        f"{slices}; {outcome.messages:,} messages were read"
+        f"{slices}; {outcome.messages:,} messages were read{between}"
     )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import uuid
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -21,12 +21,13 @@ from stream.core.errors import UnavailableError
 from stream.core.fingerprints import concat_fingerprints
 from stream.core.log import LogRecord, decode_record, encode_record
 from stream.core.otlp import Decoded, Messages
-from stream.core.slo.spec import CARRIERS, Bundle
+from stream.core.points import Points, concat_points
+from stream.core.slo.spec import CARRIERS, Bundle, SliSignal, SourceSignal
 from stream.core.units import MINUTE_NS, minute_of
 from stream.kafka.batches import refused
 from stream.kafka.clients import ConsumerRecord, KafkaError, TopicPartition, ingest_producer, stop
 from stream.kafka.read_to_end import STALLED_S
-from stream.replay.backfill_count import Recount, Redecoded, Wanted, for_partition, split
+from stream.replay.backfill_count import Recount, Redecoded, Wanted, for_partition, in_log_order, split
 from stream.replay.backfill_plan import (
     SLAB_MESSAGES,
     LogWalk,
@@ -35,6 +36,7 @@ from stream.replay.backfill_plan import (
     Slab,
     SourcePartition,
     minutes_of,
+    watch_of,
     whole_from_ns,
 )
 from stream.replay.reading import Stretch, Topics, time_ns_of
@@ -69,9 +71,18 @@ class Job:
         """From this version of the configuration on, all of the objectives are known."""
         return max(wanted.since for wanted in self.wanted)
 
-    def topics(self) -> list[str]:
-        """Returns the source topics that carry what the objectives count."""
-        carriers = {carrier for wanted in self.wanted for carrier in CARRIERS[wanted.objective.signal]}
+    @property
+    def with_points(self) -> bool:
+        """Whether some objective counts metric points."""
+        return any(wanted.objective.signal is SliSignal.METRICS for wanted in self.wanted)
+
+    def topics(self, *of: Wanted) -> list[str]:
+        """Returns the source topics that carry what some of the objectives count, or all of them."""
+        signals = {wanted.objective.signal for wanted in of or self.wanted}
+        return self.carrying(*(carrier for signal in signals for carrier in CARRIERS[signal]))
+
+    def carrying(self, *carriers: SourceSignal) -> list[str]:
+        """Returns the source topics that carry one of these signals."""
         return sorted(source.topic for source in self.bundle.sources if source.signal in carriers)
 
 
@@ -84,6 +95,7 @@ class History:
         sections: What is to be written to the log, the newest first; nothing where there is nothing to do.
         why_not: Why there is nothing to do; '' where there is.
         messages: Messages that were read for the objectives of this partition.
+        between: Events of its own minutes that lie between points before the log and points in it: they count nowhere.
         now_ns: The log's `now`.
     """
 
@@ -91,6 +103,7 @@ class History:
     sections: list[Backfill] = field(default_factory=list)
     why_not: str = ""
     messages: int = 0
+    between: int = 0
     now_ns: int = 0
 
 
@@ -114,6 +127,9 @@ class _Sources:
         places = [TopicPartition(name, number) for name in sorted(infos) for number in range(infos[name].partitions)]
         held = await self._topics.stretches(places)
         since = await self._topics.stretches_since(places, self.since_ns)
+        # What a metric's point adds depends on all points before it.
+        accumulating = self._job.carrying(SourceSignal.METRICS)
+        since |= {at: held[at] for at in places if at.topic in accumulating}
         for at in places:
             source = SourcePartition(
                 topic=at.topic,
@@ -125,6 +141,12 @@ class _Sources:
                 first_ns=await self._first_ns(at, held[at]),
             )
             self.partitions.append(source)
+
+    @property
+    def oldest_ns(self) -> int:
+        """No message that is read is older."""
+        firsts = (s.first_ns for s in self.partitions if s.start == s.begin and s.first_ns is not None)
+        return min([self.since_ns, *firsts])
 
     async def _first_ns(self, at: TopicPartition, held: Stretch) -> int | None:
         if held.first == held.end:
@@ -188,6 +210,7 @@ def _joined(parts: Sequence[Redecoded]) -> Redecoded:
     filled = [part.rows for part in parts if len(part.rows)]
     return Redecoded(
         rows=concat_rows(filled) if filled else Rows.empty(),
+        points=concat_points([part.points for part in parts]),
         fingerprints=concat_fingerprints([part.fingerprints for part in parts]),
     )
 
@@ -209,10 +232,10 @@ async def histories(log: Topics, sources: Topics, job: Job, decode: Decode) -> l
     at = log.at("shuffle", job.partition)
     held = await log.stretches([at])
     sightings = await _sightings(log, held, reading.partitions)
-    recount = Recount(job.bundle, job.partition, job.wanted)
+    watch = watch_of(reading.partitions, sightings)
+    recount = Recount(job.bundle, job.partition, job.wanted, watch=watch, from_beginning=sightings.from_beginning)
     await _before_the_log(reading, sightings, recount)
-    others = frozenset(source.topic for source in job.bundle.sources) - set(job.topics())
-    walk = LogWalk(reading.partitions, sightings, version=job.version, own_topics=others)
+    walk = LogWalk(reading.partitions, sightings, version=job.version, with_points=job.with_points)
     await log.seek(held)
     async for record in log.records(held):
         slab = walk.add(decode_record(record.value or b""), time_ns_of(record))
@@ -220,16 +243,19 @@ async def histories(log: Topics, sources: Topics, job: Job, decode: Decode) -> l
             await _take(slab, walk, reading, recount)
     await _take(walk.rest(), walk, reading, recount)
     _check_readers(walk, recount, job)
-    whole_ns = whole_from_ns(reading.partitions, sightings, walk.gone_until_ns)
     found = []
     for wanted, earliest in zip(job.wanted, job.earliest, strict=True):
         history = History(wanted=wanted, messages=reading.messages, now_ns=recount.now_ns)
+        others = {source.topic for source in job.bundle.sources} - set(job.topics(wanted))
+        whole_ns = whole_from_ns(reading.partitions, sightings, walk.gone_until_ns, others)
         first = max(earliest, 0 if whole_ns is None else -(-whole_ns // MINUTE_NS))
-        history.why_not = _out_of_reach(at, held[at], sightings, wanted) or _nothing_retained(
-            job, wanted, first, whole_ns
+        history.why_not = (
+            _out_of_reach(at, held[at], sightings, wanted)
+            or _nothing_retained(job, wanted, first, whole_ns)
+            or _unread(reading.partitions, sightings, others)
         )
         if not history.why_not:
-            history.sections = _sections(job, wanted, recount, first)
+            history.sections, history.between = _sections(job, wanted, recount, first), recount.between(wanted)
         found.append(history)
     return found
 
@@ -262,7 +288,22 @@ def _out_of_reach(at: TopicPartition, held: Stretch, sightings: Sightings, wante
 def _nothing_retained(job: Job, wanted: Wanted, first: int, whole_ns: int | None) -> str:
     if whole_ns is not None and first < wanted.begins_at:
         return ""
-    return f"nothing is retained of {', '.join(job.topics()) or 'its sources'} from before its history begins"
+    return f"nothing is retained of {', '.join(job.topics(wanted)) or 'its sources'} from before its history begins"
+
+
+def _unread(sources: Sequence[SourcePartition], sightings: Sightings, others: Collection[str]) -> str:
+    """What nobody has read yet may be read from its beginning, and would count twice."""
+    unread = [
+        f"{source.topic}/{source.partition}"
+        for number, source in enumerate(sources)
+        if number not in sightings.boundaries and source.topic not in others
+    ]
+    if not unread:
+        return ""
+    return (
+        f"nobody has read {', '.join(unread)} yet: what it holds may still be counted live. Let `qma worker` run for a "
+        "minute, then try again"
+    )
 
 
 def _check_readers(walk: LogWalk, recount: Recount, job: Job) -> None:
@@ -277,8 +318,8 @@ def _check_readers(walk: LogWalk, recount: Recount, job: Job) -> None:
 async def _before_the_log(reading: _Sources, sightings: Sightings, recount: Recount) -> None:
     """Counts what lies before the log's first record, in the order of the messages' own timestamps."""
     bounds = {n: (source.start, sightings.boundary(n)) for n, source in enumerate(reading.partitions)}
-    first, newest = minute_of(reading.since_ns), dict[int, int]()
-    for ranges in await _slabs(reading, bounds, first, first + HOUR_RING.retention_minutes):
+    first, newest = minute_of(reading.oldest_ns), dict[int, int]()
+    for ranges in await _slabs(reading, bounds, first, minute_of(reading.since_ns) + HOUR_RING.retention_minutes):
         read, held = await reading.read(ranges)
         starts = {number: start for number, (start, _) in ranges.items()}
         _count_by_minute(reading.partitions, read, held, starts, newest, recount)
@@ -310,6 +351,7 @@ def _count_by_minute(
 ) -> None:
     minutes = minutes_of({number: times for number, (_, times) in held.items()}, newest)
     listed = np.unique(np.concatenate(list(minutes.values()))).tolist() if minutes else []
+    read = replace(read, points=_by_time(read.points, held))
     ends = {number: np.full(len(listed), starts[number], np.int64) for number in range(len(sources))}
     for number, of in minutes.items():
         last = np.searchsorted(of, listed, side="right")
@@ -320,6 +362,15 @@ def _count_by_minute(
         recount.before_log(minute, covered, part)
 
 
+def _by_time(points: Points, held: Mapping[int, tuple[Array, Array]]) -> Points:
+    """Returns points in the order of their messages' timestamps: those of one stream may come from several sources."""
+    times = np.zeros(len(points), np.int64)
+    for number, (offsets, times_ns) in held.items():
+        mine = points.source == number
+        times[mine] = times_ns[np.searchsorted(offsets, points.offset[mine])]
+    return points.take(np.lexsort((points.offset, points.source, times)))
+
+
 async def _take(slab: Slab, walk: LogWalk, reading: _Sources, recount: Recount) -> None:
     if not slab.records:
         return
@@ -327,7 +378,8 @@ async def _take(slab: Slab, walk: LogWalk, reading: _Sources, recount: Recount) 
     tables = [walk.table(record) for record, _, _ in slab.records]
     parts = split(read, slab.ends(), tables)
     for (record, time_ns, read_again), part in zip(slab.records, parts, strict=True):
-        recount.log_record(record, time_ns, part if read_again else None)
+        ordered = in_log_order(part, record, walk.read_from(record)) if read_again else None
+        recount.log_record(record, time_ns, ordered)
 
 
 def _sections(job: Job, wanted: Wanted, recount: Recount, first: int) -> list[Backfill]:

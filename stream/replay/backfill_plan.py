@@ -6,14 +6,16 @@ stretches those are read again that were decoded under a configuration that did 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from stream.core.columns import Array
+from stream.core.engine.clocks import SourceName
 from stream.core.log import LogRecord, SourceRange
 from stream.core.units import MINUTE_NS
+from stream.replay.backfill_count import Watch
 
 SLAB_MESSAGES = 10_000
 """Messages that are read and decoded at a time: their rows are held together."""
@@ -79,6 +81,8 @@ class Sightings:
     sources: Sequence[SourcePartition]
     from_beginning: bool
     first_version: int | None = None
+    first_ns: int = 0
+    """Append time of the log's first record."""
     boundaries: dict[int, int] = field(default_factory=dict)
     """Of each source: what lies before this offset the log says nothing about."""
     seen_ns: dict[int, int] = field(default_factory=dict)
@@ -92,7 +96,7 @@ class Sightings:
     def add(self, record: LogRecord, time_ns: int) -> None:
         """Takes in the next log record."""
         if self.first_version is None:
-            self.first_version = record.config_version
+            self.first_version, self.first_ns = record.config_version, time_ns
         covered = {source.id: source for source in record.sources}
         for number, source in enumerate(self.sources):
             found = covered.get(source.id)
@@ -138,7 +142,7 @@ class LogWalk:
         sources: The source partitions to read.
         sightings: Where the log begins to tell of them.
         version: Configurations from this one on know all of the objectives.
-        own_topics: Topics of the configuration in force that carry something else than the objectives count.
+        with_points: Some objective counts metric points.
     """
 
     def __init__(
@@ -147,26 +151,27 @@ class LogWalk:
         sightings: Sightings,
         *,
         version: int,
-        own_topics: frozenset[str] = frozenset(),
+        with_points: bool = False,
     ) -> None:
+        self._sources = sources
         self._numbers = {source.id: number for number, source in enumerate(sources)}
         self._applied = {number: sightings.boundary(number) for number in range(len(sources))}
         self._foreign: dict[str, int] = {}
         self._version = version
-        self._own_topics = own_topics
+        self._with_points = with_points
         self._writers: dict[str, tuple[int, int]] = {}
         self._slab = Slab()
-        self.gone_until_ns = 0
-        """Until then something was read that is not there any more: a topic that was dropped, or created anew."""
+        self.gone_until_ns: dict[str, int] = {}
+        """By topic, until when something was read that is not there any more: it was dropped, or created anew."""
 
     def add(self, record: LogRecord, time_ns: int) -> Slab | None:
         """Takes in the next log record. Returns a slab where one is full."""
         slab, read_again = self._slab, record.config_version < self._version
         if record.sources:
             self._writers[record.incarnation] = (record.config_version, time_ns)
-        kept = _kept(record, read_again)
+        kept = _kept(record, read_again, with_points=self._with_points)
         slab.records.append((kept, time_ns, read_again))
-        slab.rows += 0 if kept.rows is None else len(kept.rows)
+        slab.rows += sum(len(part) for part in (kept.rows, kept.points) if part is not None)
         for source in record.sources:
             number = self._numbers.get(source.id)
             if number is None:
@@ -202,46 +207,78 @@ class LogWalk:
         found = ((self._numbers.get(source.id), index) for index, source in enumerate(record.sources))
         return {number: index for number, index in found if number is not None}
 
+    def read_from(self, record: LogRecord) -> list[int | None]:
+        """Returns from where on each of a record's sources is read again; None where it is not there any more."""
+        numbers = (self._numbers.get(source.id) for source in record.sources)
+        return [None if number is None else self._sources[number].start for number in numbers]
+
     def _note_gone(self, source: SourceRange, time_ns: int, read_again: bool) -> None:
         before = self._foreign.get(source.id, source.first_offset)
         self._foreign[source.id] = max(before, source.next_offset)
-        if read_again and source.next_offset > before and source.topic not in self._own_topics:
-            self.gone_until_ns = max(self.gone_until_ns, time_ns)
+        if read_again and source.next_offset > before:
+            self.gone_until_ns[source.topic] = max(self.gone_until_ns.get(source.topic, 0), time_ns)
 
 
-def _kept(record: LogRecord, read_again: bool) -> LogRecord:
-    """Returns a record without what nobody looks at: what is decoded anew is not held as it was decoded then.
+def _kept(record: LogRecord, read_again: bool, *, with_points: bool) -> LogRecord:
+    """Returns a record without what nobody looks at: rows that are decoded anew are not held as they were decoded then.
 
-    What a session stepped over before it began is read with what it read first.
+    Points are: they tell in which order the streams had them. What a session stepped over before it began is read with
+    what it read first.
     """
     return replace(
         record,
         sources=tuple(replace(source, first_offset=0) for source in record.sources),
         rows=None if read_again else record.rows,
-        fingerprints=None if read_again else record.fingerprints,
-        points=None,
+        fingerprints=None if read_again and not with_points else record.fingerprints,
+        points=record.points if with_points else None,
         indicators=None,
         receipts=None,
     )
 
 
-def whole_from_ns(sources: Sequence[SourcePartition], sightings: Sightings, gone_until_ns: int) -> int | None:
+def whole_from_ns(
+    sources: Sequence[SourcePartition], sightings: Sightings, gone_until_ns: Mapping[str, int], others: Collection[str]
+) -> int | None:
     """Returns the time from which on nothing of the sources is lost; None where nothing is retained.
 
     What was lost of a source is older than what is left of it, and older than the log record by which it was read. A
     source that still begins at offset 0 has lost nothing.
+
+    Args:
+        sources: The source partitions.
+        sightings: Where the log begins to tell of them.
+        gone_until_ns: As `LogWalk` has noted it.
+        others: Topics that carry something else.
     """
-    times = [source.first_ns for source in sources if source.first_ns is not None]
+    wanted = [(number, source) for number, source in enumerate(sources) if source.topic not in others]
+    times = [source.first_ns for _, source in wanted if source.first_ns is not None]
     if not times:
         return None
-    whole = max(min(times), gone_until_ns)
-    for number, source in enumerate(sources):
+    whole = max([min(times), *(time_ns for topic, time_ns in gone_until_ns.items() if topic not in others)])
+    for number, source in wanted:
         if source.begin > 0:
             known = [time for time in (source.first_ns, sightings.seen_ns.get(number)) if time is not None]
             if not known:
                 return None
             whole = max(whole, min(known))
     return whole
+
+
+def watch_of(sources: Sequence[SourcePartition], sightings: Sightings) -> Watch:
+    """Returns since when nothing that the sources said is unknown.
+
+    What the log has covered from its first record on is known, whether the source still holds it or not.
+    """
+    began_ns, known_from_ns = dict[SourceName, int](), dict[str, int]()
+    for number, source in enumerate(sources):
+        first_ns = 0 if source.first_ns is None else source.first_ns
+        is_read_before = source.start < sightings.boundary(number)
+        if is_read_before:
+            began_ns[source.topic, source.partition] = first_ns
+        if source.start > 0 and (is_read_before or not sightings.from_beginning):
+            unknown_until = first_ns if is_read_before else sightings.first_ns
+            known_from_ns[source.topic] = max(known_from_ns.get(source.topic, 0), unknown_until)
+    return Watch(began_ns=began_ns, known_from_ns=known_from_ns)
 
 
 def minutes_of(times_ns: Mapping[int, Array], newest: dict[int, int]) -> dict[int, Array]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -117,10 +118,9 @@ def test_a_second_run_begins_where_the_first_one_ended():
 
 def test_what_cannot_be_counted_says_why():
     about = objective()
-    metric, composite = objective(signal=SliSignal.METRICS, metric="m"), objective(signal=SliSignal.INDICATORS)
+    composite = objective(signal=SliSignal.INDICATORS)
     sliced = objective(method=BudgetingMethod.TIMESLICES, slices=Slices(minutes=5, target="0.9"))
 
-    assert "only with the point before it" in why_not(metric, standing(metric))
     assert "made of what other objectives have published" in why_not(composite, standing(composite))
     assert "no checkpoint knows it yet" in why_not(about, Standing(states={}))
     assert "no checkpoint knows it yet" in why_not(about, standing(about, version=6))
@@ -174,6 +174,13 @@ def test_what_was_counted_is_said_with_its_span_and_its_share():
         "stage": "nothing",
         "why_not": "because",
     }
+
+
+def test_what_counts_nowhere_is_said():
+    told, _ = lines([replace(outcome(Stage.BOOKED), between=1234)])
+
+    assert told.endswith("; 1,234 between the last points before the log and the first in it count nowhere")
+    assert as_object(replace(outcome(Stage.BOOKED), between=1234))["uncounted_between"] == 1234
 
 
 @pytest.mark.parametrize(

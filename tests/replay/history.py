@@ -6,6 +6,7 @@ Two of them that read the same messages in the same cycles differ only in when a
 from __future__ import annotations
 
 import random
+from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -27,9 +28,11 @@ from stream.core.units import MINUTE_NS, SECOND_NS
 from stream.ingest.cycle import Cycle, Fetched, Session, decode_piece, pieces, progress_of
 from stream.ingest.decoding import Decoders, Decoding
 from stream.ingest.routing import Configuration, Router
-from stream.kafka.clients import TopicPartition
+from stream.kafka.clients import TopicPartition, ingest_producer, stop
+from stream.kafka.local import LocalKafka
 from stream.kafka.topic_ids import TopicInfo
 from stream.replay.backfill import History, Job, histories
+from stream.replay.backfill_count import to_decode_under
 from stream.replay.reading import Stretch
 
 T0_NS = 29_400_000 * MINUTE_NS  # a full minute, and a full hour
@@ -40,9 +43,16 @@ Message = tuple[int, bytes]
 """Timestamp and body."""
 
 
-def bundle(*objectives: Objective, calendars: tuple[Calendar, ...] = (), **settings: Any) -> Bundle:
-    """Returns a configuration with one partition of the log, OTLP spans and flat events."""
-    sources = Source(topic=EVENTS, encoding="flat"), Source(topic=SPANS, encoding="otlp_proto")
+SOURCES = Source(topic=EVENTS, encoding="flat"), Source(topic=SPANS, encoding="otlp_proto")
+
+
+def bundle(
+    *objectives: Objective,
+    calendars: tuple[Calendar, ...] = (),
+    sources: tuple[Source, ...] = SOURCES,
+    **settings: Any,
+) -> Bundle:
+    """Returns a configuration with one partition of the log, and OTLP spans and flat events where nothing is said."""
     return Bundle(
         pipeline="test",
         generation="1",
@@ -130,9 +140,14 @@ class Pipeline:
     outputs: list[Output] = field(default_factory=list)
     configurations: list[Bundle] = field(default_factory=list)
     ingests: int = 0
-    names: Mapping[str, str] = field(default_factory=lambda: {EVENTS: EVENTS, SPANS: SPANS})
-    ids: Mapping[str, str] = field(default_factory=lambda: {EVENTS: f"id-of-{EVENTS}", SPANS: f"id-of-{SPANS}"})
+    names: Mapping[str, str] = field(default_factory=dict)
+    ids: Mapping[str, str] = field(default_factory=dict)
     decoders: Decoders = field(default_factory=lambda: Decoders(compile=False))
+
+    def __post_init__(self) -> None:
+        topics = [topic for topic, _ in self.messages]
+        self.names = {topic: self.names.get(topic, topic) for topic in topics}
+        self.ids = {topic: self.ids.get(topic, f"id-of-{topic}") for topic in topics}
 
     def append(self, time_ns: int, value: bytes) -> None:
         """Appends a record to the log and folds it."""
@@ -160,7 +175,7 @@ class Pipeline:
     @property
     def partitions(self) -> dict[str, int]:
         """Partitions of each source topic."""
-        return {self.names[EVENTS]: 1, self.names[SPANS]: 2}
+        return dict(Counter(self.names[topic] for topic, _ in self.messages))
 
     @property
     def standing(self) -> Standing:
@@ -191,7 +206,7 @@ class Pipeline:
 
     def decode(self, topic: str, messages: Messages) -> Decoded:
         """Returns the columns of messages under the configuration in force."""
-        return Decoding(self.configurations[-1], self.decoders).of(topic)(messages)
+        return Decoding(to_decode_under(self.configurations[-1]), self.decoders).of(topic)(messages)
 
     def book(self, *sections: Backfill) -> None:
         """Writes sections to the log, as a process of its own."""
@@ -224,13 +239,14 @@ class Ingest:
                 first_offset=first.get((topic, partition), 0),
                 next_offset=first.get((topic, partition), 0),
             )
-            for topic, partition in PLACES
+            for topic, partition in pipeline.messages
         )
 
     @property
     def offsets(self) -> dict[tuple[str, int], int]:
         """Where the sessions stand."""
-        return {place: session.next_offset for place, session in zip(PLACES, self._sessions, strict=True)}
+        sessions = zip(self._pipeline.messages, self._sessions, strict=True)
+        return {place: session.next_offset for place, session in sessions}
 
     def read(self, until_ns: int, *, version: int | None = None, now_ns: int | None = None) -> None:
         """Reads all messages before a time in one cycle, under the newest configuration or an older one."""
@@ -245,14 +261,15 @@ class Ingest:
             for part, decoded in decode_piece(piece, decoders):
                 cycle = cycle.added(part, decoded)
         self._sessions = cycle.sessions
-        progress = progress_of(self._sessions, at_end=range(3), topic_partitions=pipeline.partitions)
+        at_end = range(len(self._sessions))
+        progress = progress_of(self._sessions, at_end=at_end, topic_partitions=pipeline.partitions)
         configuration = Configuration.of(version, current.encode(), current)
         [record] = self._router.route(cycle, configuration, progress).values()
         pipeline.append(until_ns if now_ns is None else now_ns, encode_record(record))
 
     def _fetched(self, source: int, until_ns: int) -> Fetched:
         session = self._sessions[source]
-        listed = self._pipeline.messages[PLACES[source]]
+        listed = list(self._pipeline.messages.values())[source]
         end = next((i for i, (time_ns, _) in enumerate(listed) if time_ns >= until_ns), len(listed))
         offsets = range(session.next_offset, max(end, session.next_offset))
         return Fetched(
@@ -309,7 +326,7 @@ class Memory:
         return TopicPartition(self.prefix + name, partition)
 
     async def describe(self, names: Collection[str]) -> dict[str, TopicInfo]:
-        counts = {name: sum(place[0] == name for place in PLACES) for name in names}
+        counts = {name: sum(at.topic == name for at in self._ends) for name in names}
         return {
             name: TopicInfo(topic_id=self._ids.get(name, f"id-of-{name}"), partitions=count)  # type: ignore[arg-type]
             for name, count in counts.items()
@@ -343,3 +360,20 @@ def _records(topic: str, partition: int, listed: Sequence[Message], begins: int)
         for offset, (time_ns, value) in enumerate(listed)
         if offset >= begins
     ]
+
+
+async def published(kafka: LocalKafka, pipeline: Pipeline, prefix: str) -> None:
+    """Writes what the sources and the log hold to the broker, with its own times."""
+    records = [
+        (pipeline.names[topic], partition, time_ns, value)
+        for (topic, partition), listed in pipeline.messages.items()
+        for time_ns, value in listed
+    ]
+    records += [(f"{prefix}shuffle", 0, time_ns, value) for time_ns, value in pipeline.log]
+    producer = await ingest_producer(kafka.bootstrap)
+    try:
+        for topic, partition, time_ns, value in records:
+            await producer.send(topic, value, partition=partition, timestamp_ms=time_ns // 1_000_000)
+        await producer.flush()
+    finally:
+        await stop(producer)

@@ -24,7 +24,6 @@ from stream.core.slo.calendar import Calendar
 from stream.core.slo.spec import BudgetingMethod, Objective, Slices
 from stream.core.units import HOUR_NS, MINUTE_NS, SECOND_NS, minute_of
 from stream.kafka import topics
-from stream.kafka.clients import ingest_producer, stop
 from stream.kafka.local import LocalKafka
 from stream.kafka.topics import TopicSpec
 from stream.replay.backfill import History, write
@@ -41,6 +40,7 @@ from tests.replay.history import (
     bundle,
     event,
     objective,
+    published,
     traffic,
 )
 
@@ -404,6 +404,42 @@ def test_nothing_is_retained_of_an_empty_topic():
     assert history.why_not.startswith("nothing is retained of otlp_spans, telemetry.events")
 
 
+def test_what_nobody_has_read_yet_is_waited_for():
+    """A partition was added a moment ago: whoever reads it will begin at its beginning."""
+    pipeline = small(LATER[1])
+    pipeline.messages = {**pipeline.messages, (EVENTS, 1): [(T0_NS, event(T0_NS))]}
+
+    [history] = histories(pipeline, [LATER[1]])
+
+    assert not history.sections
+    assert history.why_not.startswith("nobody has read telemetry.events/1 yet: what it holds may still be counted live")
+
+
+@pytest.mark.parametrize(("before", "after"), [(30, 0), (0, 30)])
+def test_repeated_messages_count_as_they_did_then_wherever_they_were_looked_for(before: int, after: int):
+    """The setting changes when the objective comes: what was sent twice before and after it."""
+    pipelines = []
+    for later in (False, True):
+        pipeline = quiet(minutes=30)
+        repeated = [(T0_NS + at * MINUTE_NS, event(T0_NS + 4 * MINUTE_NS, id="a")) for at in (5, 6, 21, 22)]
+        events = sorted([*pipeline.messages[EVENTS, 0], *repeated])
+        pipeline.messages = {**pipeline.messages, (EVENTS, 0): events}
+        pipeline.apply(bundle(BEFORE, *(() if later else LATER[1:2]), duplicate_minutes=before))
+        ingest = pipeline.ingest()
+        for minute in range(1, 31):
+            if minute == 20:
+                pipeline.apply(bundle(BEFORE, LATER[1], duplicate_minutes=after))
+            ingest.read(T0_NS + minute * MINUTE_NS + SECOND_NS)
+        pipelines.append(pipeline)
+    always, late = pipelines
+
+    booked(late, histories(late, [LATER[1]]))
+
+    got, expected = ({at: cell for at, cell in minute_cells(of, LATER[1]).items() if at >= T0} for of in (late, always))
+    assert got == expected
+    assert got[T0 + 4][Column.N] == 4 + 3
+
+
 def test_an_ingest_that_does_not_know_the_objective_yet_is_waited_for():
     pipeline = small(LATER[1])
     behind = pipeline.ingest(dict.fromkeys(PLACES, 100))
@@ -521,23 +557,6 @@ def test_rows_that_wait_for_others_to_be_read_are_bounded(monkeypatch):
 
 
 # On a broker
-
-
-async def published(kafka: LocalKafka, pipeline: Pipeline, prefix: str) -> None:
-    """Writes what the sources and the log hold to the broker, with its own times."""
-    records = [
-        (pipeline.names[topic], partition, time_ns, value)
-        for (topic, partition), listed in pipeline.messages.items()
-        for time_ns, value in listed
-    ]
-    records += [(f"{prefix}shuffle", 0, time_ns, value) for time_ns, value in pipeline.log]
-    producer = await ingest_producer(kafka.bootstrap)
-    try:
-        for topic, partition, time_ns, value in records:
-            await producer.send(topic, value, partition=partition, timestamp_ms=time_ns // 1_000_000)
-        await producer.flush()
-    finally:
-        await stop(producer)
 
 
 @pytest.mark.kafka

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 
 from stream.core.certificate.lifecycle import CertificateState, Trigger
 from stream.core.engine.alerting import advance_alerts
 from stream.core.engine.budgets import advance_budget, enter_deploys
 from stream.core.engine.certificates import advance_certificates, change_certificate
+from stream.core.engine.clocks import Clocks
 from stream.core.engine.composites import begin_histories, book_composites, calls_of, shares_of
 from stream.core.engine.expectations import missing_of_window
 from stream.core.engine.services import Service
@@ -81,13 +83,17 @@ def _skip_backlog(state: State) -> None:
 
 def begin(state: State) -> None:
     """The frontier is known for the first time: histories begin with the first minute that was read whole."""
-    assert state.clocks.frontier_ns is not None
-    history = state.clocks.history_start_minute(state.topics)
-    state.next_minute = max(history, minute_of(state.clocks.frontier_ns) - FIRST_CLOSE_MINUTES)
+    state.next_minute = first_to_close(state.clocks, state.topics)
     for service in state.services.values():
         for objective_state in service.states.values():
             objective_state.start_minute = max(objective_state.start_minute or 0, state.next_minute)
         state.changes.heads.add(service.key)
+
+
+def first_to_close(clocks: Clocks, topics: Iterable[str]) -> int:
+    """Returns the first minute that closes, when the frontier over some topics is known for the first time."""
+    assert clocks.frontier_ns is not None
+    return max(clocks.history_start_minute(topics), minute_of(clocks.frontier_ns) - FIRST_CLOSE_MINUTES)
 
 
 def expire(state: State) -> list[Output]:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -34,9 +35,9 @@ HEARD_AFTER = 2
 """A minute closes a minute after its end, and its indicator is in the next record."""
 
 
-def watching(target: str = "0.999", **rest) -> Objective:
+def watching(**rest: Any) -> Objective:
     """Returns an objective on requests of which a Collector says what it lost."""
-    return objective(target=target, **{"lost_by": (LOSSES,), "kinds": (Kind.SERVER,), **rest})
+    return objective(**{"target": "0.999", "lost_by": (LOSSES,), "kinds": (Kind.SERVER,), **rest})
 
 
 def losses(service: str = COLLECTOR, name: str = LOSSES) -> Objective:
@@ -187,8 +188,8 @@ def test_a_certificate_waits_until_what_it_stands_on_could_have_been_told_as_los
 def test_few_losses_do_not_outweigh_much_evidence():
     """At 99 % one lost in a thousand leaves enough; at 99.9 % it does not."""
     minutes = [Minute(n=999, lost=1)] * 60
-    assert certificate(folded(minutes, watching("0.99"), losses())).state is CertificateState.ISSUED
-    assert certificate(folded(minutes, watching("0.999"), losses())).reasons == (Reason.MISSING_EVENTS,)
+    assert certificate(folded(minutes, watching(target="0.99"), losses())).state is CertificateState.ISSUED
+    assert certificate(folded(minutes, watching(target="0.999"), losses())).reasons == (Reason.MISSING_EVENTS,)
 
 
 def test_nobody_knows_what_was_lost_before_it_is_told_and_once_it_falls_silent():
@@ -248,7 +249,7 @@ def test_what_was_lost_or_not_told_is_so_for_ever(hidden: str):
 
 def test_evidence_that_is_whole_suffices_after_single_minutes_are_forgotten():
     quiet = Alerting(rules=())
-    slo = watching("0.9999", alerting=quiet)
+    slo = watching(target="0.9999", alerting=quiet)
     writer = JourneyWriter(journey(slo, replace(losses(), alerting=quiet)))
     for number in range(3, 15 * HOUR_MINUTES, 20):
         said = [told(minute) for minute in range(number - 3, number + 17)]
@@ -284,7 +285,7 @@ def test_what_evidence_lacks_is_what_each_of_its_minutes_lacks(segments: list[tu
     last = len(kinds)
     events = [event for minute in range(last) for event in Minute(n=1 + minute % 5).events(minute)]
     writer.record(said, read_until=last + 1.5, events=events)
-    while (engine := run(writer.log)[0]).state.next_minute < T0 + last:
+    while ((engine := run(writer.log)[0]).state.next_minute or 0) < T0 + last:
         writer.record(read_until=last + 1.5)
     found = shortfall(engine.state, engine.state.services[SERVICE], slo, "v1", (T0 + first, T0 + last))
 
@@ -345,7 +346,7 @@ def test_of_each_minute_the_latest_revision_counts_whatever_the_order(said: list
 
 def test_a_crash_at_any_record_changes_nothing():
     minutes = [Minute(n=60 + i % 7, lost=(i % 3) or None) for i in range(40)]
-    writer = written(minutes, watching("0.9"), losses(), composite(component(COLLECTOR, name=LOSSES)))
+    writer = written(minutes, watching(target="0.9"), losses(), composite(component(COLLECTOR, name=LOSSES)))
     writer.record([told(3, 30, revision=1), told(3, 10)], read_until=50)
     log = writer.log
     offsets = range(len(log))
