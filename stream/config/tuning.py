@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from stream.config.problems import nearest, quoted, shown
 from stream.core.errors import ConfigError
+from stream.core.otlp import Limits
 from stream.core.slo.spec import Settings
+from stream.core.units import SECOND_NS
 
 DEFAULT = "default"
 """The value that puts a setting back to its default."""
 
 RANGES: Mapping[str, tuple[int, int]] = {
+    "allowed_lateness_s": (0, 600),
+    "catching_up_after_s": (60, 86_400),
     "services_max": (1, 100_000),
     "versions_max": (1, 10_000),
     "streams_max": (1, 10_000_000),
@@ -28,6 +32,10 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "limits.exponential_buckets": (1, 4096),
 }
 """Least and most value of each."""
+
+_SECONDS = "_s"
+
+_Section = TypeVar("_Section", Settings, Limits)
 
 
 def tuned(settings: Settings, changes: Sequence[str]) -> Settings:
@@ -49,14 +57,22 @@ def tuned(settings: Settings, changes: Sequence[str]) -> Settings:
 
 
 def _changed(settings: Settings, name: str, text: str) -> Settings:
-    prefix, dot, limit = name.partition(".")
-    defaults = Settings()
-    if not dot:
-        changes: dict[str, Any] = {name: getattr(defaults, name) if text == DEFAULT else _value(name, text)}
-        return replace(settings, **changes)
-    assert prefix == "limits"
-    value = getattr(defaults.limits, limit) if text == DEFAULT else _value(name, text)
-    return replace(settings, limits=replace(settings.limits, **{limit: value}))
+    _, dot, limit = name.partition(".")
+    if dot:
+        return replace(settings, limits=_with(settings.limits, limit, name, text))
+    return _with(settings, name, name, text)
+
+
+def _with(section: _Section, attribute: str, name: str, text: str) -> _Section:
+    """Returns a section with one value changed. What is said in seconds is held in nanoseconds."""
+    in_seconds = name.endswith(_SECONDS)
+    attribute = attribute.removesuffix(_SECONDS) + "_ns" if in_seconds else attribute
+    if text == DEFAULT:
+        value = getattr(type(section)(), attribute)
+    else:
+        value = _value(name, text) * (SECOND_NS if in_seconds else 1)
+    changes: dict[str, Any] = {attribute: value}
+    return replace(section, **changes)
 
 
 def _value(name: str, text: str) -> int:
