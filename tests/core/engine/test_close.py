@@ -147,6 +147,19 @@ def test_a_minute_closes_when_the_frontier_has_left_it_by_the_allowed_lateness()
         assert bool(slis(run(writer.log)[1])) == closed
 
 
+def test_minutes_wait_longer_or_shorter_once_the_allowed_lateness_is_changed():
+    about, minutes = objective(), [[Event(T0_NS + m * MINUTE_NS)] for m in range(12)]
+    writer, closed = LogWriter(bundle(about)), []
+    for allowed_s, now in ((60, 4), (300, 8), (0, 12)):
+        writer.bundle = bundle(about, allowed_lateness_ns=allowed_s * SECOND_NS)
+        writer.config_version += 1
+        writer.record(sum(minutes[now - 4 : now], []), until_ns=T0_NS + now * MINUTE_NS, configure=True)
+        events = slis(run(writer.log)[1])
+        assert [(event.minute - T0, event.minute_sli.n) for event in events] == [(m, 1) for m in range(len(events))]
+        closed.append(len(events))
+    assert closed == [3, 3, 12]
+
+
 def test_minutes_are_half_open():
     writer = LogWriter(bundle(objective()))
     edge_ns = T0_NS + MINUTE_NS
