@@ -123,8 +123,12 @@ def judge(state: State, record: LogRecord, items: Items, repetitions: Repetition
     _check_ranges(record.sources, source, offset)
     verdicts = Verdicts(accounts, items)
     next_offsets = np.array([account.next_offset for account in accounts], np.int64)
-    verdicts.replayed(items.of_messages(offset < next_offsets[source]))
-    verdicts.duplicate(items.of_messages(repetitions.among(_codes(source, offset))))
+    known = offset < next_offsets[source]
+    if known.any():
+        verdicts.replayed(items.of_messages(known))
+    repeated = repetitions.among(_codes(source, offset))
+    if repeated.any():
+        verdicts.duplicate(items.of_messages(repeated))
     verdicts.reject(items.time_ns > state.clocks.now_ns + FUTURE_AFTER_NS, RejectReason.FUTURE)
     verdicts.late(items.time_ns < _late_before_ns(state))
     return verdicts
