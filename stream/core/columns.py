@@ -180,8 +180,8 @@ class Rows:
         """Returns no rows."""
         return cls.of(0, services=(), versions=())
 
-    def take(self, index: Array) -> Self:
-        """Returns the rows at `index` (an integer or boolean array) with the same dictionaries."""
+    def take(self, index: Array | slice) -> Self:
+        """Returns the rows at `index` (an integer or boolean array, or a slice) with the same dictionaries."""
         return replace(self, **{name: getattr(self, name)[index] for name in self.DTYPES})
 
 
@@ -326,8 +326,10 @@ def encode_rows(rows: Rows) -> bytes:
 
 def words_column(index: Array, words: Sequence[Any], kind: pa.DataType | None = None) -> pa.Array:
     """Returns a column of words (strings, unless `kind` says otherwise), with a dictionary of those in use."""
-    codes, used = numbered(index, len(words))
     kind = pa.string() if kind is None else kind
+    if len(words) == 1 and len(index):
+        return pa.DictionaryArray.from_arrays(pa.array(index.astype("int32", copy=False)), pa.array(words, kind))
+    codes, used = numbered(index, len(words))
     return pa.DictionaryArray.from_arrays(
         pa.array(codes.astype("int32", copy=False)), pa.array([words[i] for i in used.tolist()], kind)
     )
@@ -414,8 +416,10 @@ def decode_table(data: bytes | memoryview, schema: pa.Schema, optional: frozense
 
 
 def _check_schema(batch: pa.RecordBatch, schema: pa.Schema, optional: frozenset[str]) -> None:
-    present = set(batch.schema.names)
-    expected = pa.schema([field for field in schema if field.name in present or field.name not in optional])
+    expected = schema
+    if optional:
+        present = set(batch.schema.names)
+        expected = pa.schema([field for field in schema if field.name in present or field.name not in optional])
     if not batch.schema.equals(expected):
         raise DecodeError("corrupt_columns", f"columns are not the expected ones: {schema.names}")
     for name, column in zip(expected.names, batch.columns, strict=True):

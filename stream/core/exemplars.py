@@ -23,6 +23,9 @@ from stream.core.units import HOUR_MINUTES, MINUTE_NS
 OPEN_MINUTES_MAX = 6 * HOUR_MINUTES
 """A pipeline whose frontier is further behind publishes the minutes beyond it without exemplars."""
 
+_CANDIDATES_MAX = 1 << 14
+"""So many candidates of records wait before those that can be no exemplars are forgotten."""
+
 _WORD = (1 << 64) - 1
 _JUDGED_FLAGS = RowFlag.FAILED | RowFlag.NEGATIVE_DURATION
 
@@ -99,75 +102,60 @@ def thinned(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The worst and the newest traced row of each service and minute of a record.
+    """Traced rows of which some may be exemplars.
 
-    Shapes: `row` int64[n], a row of the service; `minute` int64[n]; `worst` and `newest` int64[5, n], in the order of
-    the fields of `Exemplar`.
+    Shapes: `pair` int64[n], `minute` int64[n]: where each belongs; `told` int64[5, n], in the order of the fields of
+    `Exemplar`.
     """
 
-    row: Array
+    pair: Array
     minute: Array
-    worst: Array
-    newest: Array
-
-    def take(self, chosen: Array) -> Found:
-        """Returns the ones at `chosen`."""
-        worst, newest = self.worst[:, chosen], self.newest[:, chosen]
-        return Found(row=self.row[chosen], minute=self.minute[chosen], worst=worst, newest=newest)
-
-
-def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> Found:
-    """Returns the exemplars by service and minute.
-
-    Args:
-        rows: Rows of any services.
-        index: int64[n], the rows to look at; at least one, and all of them have a trace id.
-        minute: int64[n], the minute of each of them.
-        bad: bool[n], whether it is bad.
-    """
-    group, size = groups(minute, rows.service[index])
-    columns = (rows.duration_ns, rows.end_ns, rows.trace_hi, rows.trace_lo)
-    told = np.stack([bad, *(column[index] for column in columns)], dtype=np.int64)
-    worst, newest = _greatest_of(group, size, told, _BADNESS), _greatest_of(group, size, told, _RECENCY)
-    return Found(row=index[worst], minute=minute[worst], worst=told[:, worst], newest=told[:, newest])
+    told: Array
 
 
 class Candidates:
     """What records hold of exemplars, until somebody asks for them: then that of all records is reduced at once."""
 
     def __init__(self) -> None:
-        self._held: list[tuple[Array, Found]] = []
+        self._held: list[tuple[Array, Array, Array]] = []
         self._size = 0
+        self._room = _CANDIDATES_MAX
 
     def __len__(self) -> int:
         return self._size
 
-    def add(self, owner: Array, found: Found) -> None:
-        """Takes in exemplars of minutes that are not closed, each for the objective numbered `owner` int64[n]."""
-        self._held.append((owner, found))
+    def add(self, owner: Array, minute: Array, told: Array) -> None:
+        """Takes in rows of minutes that are not closed.
+
+        Shapes: `owner` int64[n], the number of an objective; `minute` and `told` as in `Found`.
+        """
+        self._held.append((owner, minute, told))
         self._size += len(owner)
+        if self._size > self._room:
+            owner, minute, told, worst, newest = self._reduced()
+            kept = np.union1d(worst, newest)
+            self._held, self._size = [(owner[kept], minute[kept], told.take(kept, axis=1))], len(kept)
+            self._room = 2 * len(kept) + _CANDIDATES_MAX
 
     def hand_over(self, owners: Sequence[OpenExemplars]) -> None:
         """Hands all of them, at least one, to their objectives."""
-        numbers, held = zip(*self._held, strict=True)
-        self._held, self._size = [], 0
-        owner, minute = np.concatenate(numbers), np.concatenate([found.minute for found in held])
-        worst = np.concatenate([found.worst for found in held], axis=1)
-        newest = np.concatenate([found.newest for found in held], axis=1)
-        group, size = groups(minute, owner)
-        first, last = _greatest_of(group, size, worst, _BADNESS), _greatest_of(group, size, newest, _RECENCY)
-        both = zip(_exemplars(worst[:, first]), _exemplars(newest[:, last]), strict=True)
-        for number, at, exemplars in zip(owner[first].tolist(), minute[first].tolist(), both, strict=True):
+        owner, minute, told, worst, newest = self._reduced()
+        self._held, self._size, self._room = [], 0, _CANDIDATES_MAX
+        both = zip(_exemplars(told.take(worst, axis=1)), _exemplars(told.take(newest, axis=1)), strict=True)
+        for number, at, exemplars in zip(owner[worst].tolist(), minute[worst].tolist(), both, strict=True):
             owners[number].add(at, Exemplars(*exemplars))
+
+    def _reduced(self) -> tuple[Array, Array, Array, Array, Array]:
+        """Returns owner, minute and what is told of all, and which are the worst and newest of an owner and minute."""
+        owner, minute, told = (np.concatenate(parts, axis=-1) for parts in zip(*self._held, strict=True))
+        group, size = groups(minute, owner)
+        worst, newest = (_greatest(group, size, [told[field] for field in order]) for order in (_BADNESS, _RECENCY))
+        return owner, minute, told, worst, newest
 
 
 _BADNESS = (0, 1, 2, 3, 4)
 _RECENCY = (2, 0, 1, 3, 4)
 """The fields of an `Exemplar` in the order in which they decide which one is the worst, and which one the newest."""
-
-
-def _greatest_of(group: Array, size: int, told: Array, order: Sequence[int]) -> Array:
-    return _greatest(group, size, [told[field] for field in order])
 
 
 def _exemplars(told: Array) -> Iterable[Exemplar]:
@@ -182,7 +170,7 @@ def _greatest(group: Array, size: int, keys: Sequence[Array]) -> Array:
     Args:
         group: int64[n], below `size`.
         size: Groups, of which some may be empty.
-        keys: bool[n] or int64[n] each.
+        keys: int64[n] each.
     """
     index = np.flatnonzero(_is_greatest(group, size, keys[0]))
     for key in keys[1:]:
@@ -196,10 +184,9 @@ def _greatest(group: Array, size: int, keys: Sequence[Array]) -> Array:
 
 def _is_greatest(group: Array, size: int, key: Array) -> Array:
     """Returns bool[n]: whether no row of the same group has a greater key."""
-    value = key.astype(np.int64, copy=False)
     top = np.full(size, np.iinfo(np.int64).min)
-    np.maximum.at(top, group, value)
-    return np.asarray(value == top[group])
+    np.maximum.at(top, group, key)
+    return np.asarray(key == top[group])
 
 
 @dataclass(slots=True)

@@ -15,12 +15,10 @@ from typing import Self
 
 import numpy as np
 
-from stream.core.columns import Receipts, RejectReason, RowFlag, Rows, take_receipts
-from stream.core.fingerprints import FINGERPRINT_BYTES
-from stream.core.indicators import Indicators
+from stream.core.columns import RejectReason, RowFlag, Rows, take_receipts
 from stream.core.log import LostRange, Progress, SourceProgress, SourceRange
 from stream.core.otlp import Decoded, Messages
-from stream.core.points import NO_POINTS, PointFlag, Points
+from stream.core.points import NO_POINTS, PointFlag
 from stream.core.service_key import murmur2
 from stream.ingest.columns import Columns, concat_columns
 from stream.ingest.refused import decoded_refusals
@@ -36,12 +34,6 @@ MESSAGE_COLUMNS_BYTES_MAX = 7 << 20
 PIECE_BYTES = 2 << 20
 PIECE_MESSAGES = 4096
 """Messages are decoded in pieces of this size: large enough for columns to pay, small beside a cycle."""
-
-_ROW_BYTES = sum(np.dtype(dtype).itemsize for dtype in Rows.DTYPES.values())
-_POINT_BYTES = sum(np.dtype(dtype).itemsize for dtype in Points.DTYPES.values()) + 4
-_INDICATOR_BYTES = sum(np.dtype(dtype).itemsize for dtype in Indicators.DTYPES.values()) + 8 * len(Indicators.TEXTS)
-_PRINT_BYTES = FINGERPRINT_BYTES + 10
-_RECEIPT_BYTES = sum(np.dtype(dtype).itemsize for dtype in Receipts.DTYPES.values()) + 8
 
 Decode = Callable[[Messages], Decoded]
 """Decodes the messages of sources that are written alike."""
@@ -203,7 +195,7 @@ def decode_piece(
     A single message that no record could hold is refused: its items are rejected as too large.
     """
     decoded = decode_cycle(piece, decoders)
-    size = column_bytes(decoded)
+    size = decoded.bytes
     messages = sum(len(part.values) for part in piece)
     if size > bytes_max and messages > 1:
         for half in pieces(piece, bytes_max=1 << 62, messages_max=(messages + 1) // 2):
@@ -236,30 +228,6 @@ def _refused(decoded: Columns, size: int, limit: int) -> Columns:
     return Columns(rows=Rows.empty(), points=NO_POINTS, receipts=first)
 
 
-def column_bytes(decoded: Columns) -> int:
-    """Returns an upper bound of the bytes of these columns in one log record, but for its fixed headers."""
-    rows, points, receipts = decoded.rows, decoded.points, decoded.receipts
-    words = [word for name in rows.DICTIONARIES.values() for word in getattr(rows, name)]
-    words += [word for name in points.DICTIONARIES.values() for word in getattr(points, name)]
-    words += receipts.reasons
-    words += [word for name in Indicators.TEXTS for word in getattr(decoded.indicators, name)]
-    blobs = sum(len(digest) for digest in receipts.digests if digest)
-    texts = sum(len(detail.encode()) for detail in receipts.details if detail)
-    return (
-        _ROW_BYTES * len(rows)
-        + _POINT_BYTES * len(points)
-        + 8 * len(points.buckets)
-        + sum(8 * len(bounds) for bounds in points.bounds_sets)
-        + len("".join(words).encode())
-        + 4 * len(words)
-        + _RECEIPT_BYTES * len(receipts)
-        + _PRINT_BYTES * len(decoded.fingerprints)
-        + _INDICATOR_BYTES * len(decoded.indicators)
-        + blobs
-        + texts
-    )
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Cycle:
     """What was read and decoded since the last records were sent.
@@ -282,7 +250,7 @@ class Cycle:
         """Returns whether the cycle stays within its limits; an empty one takes any piece."""
         if not self.parts:
             return True
-        return self.items + decoded.items <= CYCLE_ROWS_MAX and self.bytes + column_bytes(decoded) <= CYCLE_BYTES_MAX
+        return self.items + decoded.items <= CYCLE_ROWS_MAX and self.bytes + decoded.bytes <= CYCLE_BYTES_MAX
 
     def added(self, piece: Piece, decoded: Columns) -> Self:
         """Returns the cycle with one more decoded piece."""
@@ -296,7 +264,7 @@ class Cycle:
             touched=self.touched | {part.source for part in piece},
             items=self.items + decoded.items,
             messages=self.messages + sum(len(part.values) for part in piece),
-            bytes=self.bytes + column_bytes(decoded),
+            bytes=self.bytes + decoded.bytes,
         )
 
     def skipped(self, source: int, next_offset: int) -> Self:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Self
 
 import numpy as np
@@ -21,7 +22,6 @@ from stream.core.fingerprints import Fingerprints
 from stream.core.grouping import numbered
 from stream.core.indicators import Indicators
 from stream.core.log import LogRecord, Progress
-from stream.core.otlp import Decoded
 from stream.core.points import Points
 from stream.core.service_key import partition_of
 from stream.core.slo.spec import Bundle, Input
@@ -99,16 +99,19 @@ class Router:
         listed = range(len(cycle.sessions)) if progress is not None else sorted(cycle.touched)
         decoded = _renumbered(concat_columns(cycle.parts), listed, len(cycle.sessions))
         sources = tuple(cycle.sessions[source].covered() for source in listed)
-        rows_to = self._destinations(decoded.rows.services)[decoded.rows.service]
-        points_to = self._destinations(decoded.points.services)[decoded.points.service]
-        rows = _rows_by_destination(thinned(decoded.rows), rows_to, self.partitions)
+        rows_to = self._destinations(decoded.rows.services).take(decoded.rows.service)
+        points_to = self._destinations(decoded.points.services).take(decoded.points.service)
+        order = np.argsort(rows_to, kind="stable")  # radix sort for int16; keeps the offsets' order
+        sorted_rows, rows_to = thinned(decoded.rows).take(order), rows_to[order]
+        rows = _rows_by_destination(sorted_rows, rows_to, self.partitions)
         points = _points_by_destination(decoded.points, points_to)
         homes = np.array([cycle.sessions[source].home(self.partitions) for source in listed], "int16")
         receipts = _receipts_by_destination(decoded.receipts, homes)
         indicators = _indicators_by_destination(decoded.indicators, homes, config.listeners)
         used = {*rows, *points, *indicators, *receipts}
         destinations = range(self.partitions) if progress is not None else sorted(used)
-        wanted = _fingerprints_by_destination(decoded, rows_to, points_to)
+        sent = [_messages_sent(sorted_rows, rows_to), _messages_sent(decoded.points, points_to)]
+        wanted = _fingerprints_by_destination(decoded.fingerprints, *map(np.concatenate, zip(*sent, strict=True)))
         return {
             destination: LogRecord(
                 generation=self.generation,
@@ -162,16 +165,9 @@ def _renumbered(decoded: Columns, listed: Sequence[int], sessions: int) -> Colum
 
 
 def _rows_by_destination(rows: Rows, destination: Array, partitions: int) -> dict[int, Rows]:
-    if not len(rows):
-        return {}
-    order = np.argsort(destination, kind="stable")  # radix sort for int16; keeps the offsets' order
-    arrays = {name: getattr(rows, name)[order] for name in Rows.DTYPES}
-    bounds = np.searchsorted(destination[order], np.arange(partitions + 1))
-    return {
-        at: replace(rows, **{name: array[bounds[at] : bounds[at + 1]] for name, array in arrays.items()})
-        for at in range(partitions)
-        if bounds[at] < bounds[at + 1]
-    }
+    """Returns the rows of each destination, by which they are sorted."""
+    bounds = np.searchsorted(destination, np.arange(partitions + 1)).tolist()
+    return {at: rows.take(slice(first, end)) for at, (first, end) in enumerate(pairwise(bounds)) if first < end}
 
 
 def _points_by_destination(points: Points, destination: Array) -> dict[int, Points]:
@@ -203,16 +199,28 @@ def _receipts_by_destination(receipts: Receipts, homes: Array) -> dict[int, Rece
     return {int(at): take_receipts(receipts, np.flatnonzero(home == at)) for at in np.unique(home)}
 
 
-def _fingerprints_by_destination(decoded: Decoded, rows_to: Array, points_to: Array) -> dict[int, Fingerprints]:
-    """Returns, for each destination, the fingerprints of the messages that it gets rows or points of."""
-    prints = decoded.fingerprints
+def _messages_sent(items: Rows | Points, to: Array) -> tuple[Array, Array]:
+    """Returns the destination and the key of each message with items for it, both int64[n], some more than once."""
+    source, offset = items.source, items.offset
+    begins = np.ones(len(to), bool)
+    begins[1:] = (offset[1:] != offset[:-1]) | (source[1:] != source[:-1]) | (to[1:] != to[:-1])
+    at = np.flatnonzero(begins)
+    return to[at].astype("int64"), _message_keys(source[at], offset[at])
+
+
+def _fingerprints_by_destination(prints: Fingerprints, to: Array, keys: Array) -> dict[int, Fingerprints]:
+    """Returns, for each destination, the fingerprints of the messages that are sent there.
+
+    Args:
+        prints: Of all messages that have one.
+        to: int64[n], a destination.
+        keys: int64[n], a message of which rows or points go there.
+    """
     if not len(prints):
         return {}
     order = np.argsort(_message_keys(prints.source, prints.offset), kind="stable")
     prints = prints.take(order)
     known = _message_keys(prints.source, prints.offset)
-    keys = np.concatenate([_message_keys(part.source, part.offset) for part in (decoded.rows, decoded.points)])
-    to = np.concatenate([rows_to, points_to]).astype("int64")
     at = np.minimum(np.searchsorted(known, keys), len(known) - 1)
     _, pairs = numbered((to * len(known) + at)[known[at] == keys], (int(to.max(initial=0)) + 1) * len(known))
     destination, index = pairs // len(known), pairs % len(known)

@@ -18,7 +18,7 @@ from stream.ingest.decoding import Decoders, Decoding
 from stream.ingest.priming import Format, prime
 from stream.ingest.routing import Configuration, Router
 from tests.bench.counting import Counts, counts_of
-from tests.bench.record_batches import fetched
+from tests.bench.record_batches import as_one, fetched, fetches
 
 FETCH, DECODE, COLLECT = "parse batches", "decode, fingerprint", "collect a cycle"
 ROUTE, ENCODE, FOLD, DIGEST = "route", "encode record", "decode record and fold", "digest durations"
@@ -84,8 +84,8 @@ class Product:
 
     def take(self, batches: Iterable[bytes]) -> None:
         """Takes record batches all the way to counters and buffered durations."""
-        for batch in batches:
-            self._take(self._timed(FETCH, partial(fetched, batch)))
+        for fetch in fetches(batches):
+            self._take(as_one([self._timed(FETCH, partial(fetched, batch)) for batch in fetch]))
         self._finish()
 
     def digest(self) -> dict[tuple[str, int], int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
@@ -12,6 +12,9 @@ from stream.ingest.cycle import Fetched
 
 MESSAGES_PER_BATCH = 4
 """About a megabyte of spans: what a producer sends at most by default."""
+
+FETCH_BYTES = 4 << 20
+"""What the ingest asks of a source partition at once, as it lies in the log."""
 
 _ZSTD = 4
 _BATCH_BYTES_MAX = 1 << 30
@@ -53,3 +56,26 @@ def fetched(batch: bytes) -> Fetched:
             times_ns.append(record.timestamp * 1_000_000)
             values.append(record.value)
     return Fetched(source=0, offsets=offsets, times_ns=times_ns, values=values, next_offset=offsets[-1] + 1)
+
+
+def fetches(batches: Iterable[bytes]) -> Iterator[list[bytes]]:
+    """Yields the batches as a broker that has all of them returns them: as many as `FETCH_BYTES` hold at a time."""
+    fetch: list[bytes] = []
+    for batch in batches:
+        if fetch and sum(map(len, fetch)) + len(batch) > FETCH_BYTES:
+            yield fetch
+            fetch = []
+        fetch.append(batch)
+    if fetch:
+        yield fetch
+
+
+def as_one(parts: Sequence[Fetched]) -> Fetched:
+    """Returns the messages of the batches of one fetch, as the ingest gets them."""
+    return Fetched(
+        source=0,
+        offsets=[offset for part in parts for offset in part.offsets],
+        times_ns=[time_ns for part in parts for time_ns in part.times_ns],
+        values=[value for part in parts for value in part.values],
+        next_offset=parts[-1].next_offset,
+    )

@@ -26,7 +26,6 @@ from stream.ingest.cycle import (
     Cycle,
     Fetched,
     Session,
-    column_bytes,
     decode_cycle,
     decode_piece,
     invalid_texts,
@@ -374,10 +373,10 @@ def test_a_full_cycle_has_no_room_but_an_empty_one_takes_anything(monkeypatch):
 
 def test_a_piece_with_too_many_columns_is_halved_at_message_boundaries():
     piece = (fetched(0, 0, [event("a", version="x" * 200) for _ in range(9)]), fetched(1, 0, [event("b")] * 4))
-    limit = column_bytes(decode_cycle(piece, DECODERS)) // 3
+    limit = decode_cycle(piece, DECODERS).bytes // 3
     parts = list(decode_piece(piece, DECODERS, bytes_max=limit))
     assert len(parts) > 2
-    assert all(column_bytes(decoded) <= limit for _, decoded in parts)
+    assert all(decoded.bytes <= limit for _, decoded in parts)
     rows = [row_keys(decoded.rows, range(3)) for _, decoded in parts]
     assert sum(rows, Counter()) == row_keys(decode_cycle(piece, DECODERS).rows, range(3))
 
@@ -402,7 +401,7 @@ def test_an_estimate_of_bytes_is_never_below_the_columns():
         (record,) = router.route(cycle, Configuration(version=1, body=b"")).values()
         headers = len(encode_record(replace(record, rows=None, receipts=None)))
         schemas = 8192
-        assert len(encode_record(record)) <= column_bytes(decoded) + headers + schemas
+        assert len(encode_record(record)) <= decoded.bytes + headers + schemas
 
 
 def test_service_names_do_not_fill_the_memory(monkeypatch):

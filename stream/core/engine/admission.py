@@ -14,7 +14,6 @@ from stream.core.engine.services import Service
 from stream.core.engine.state import State
 from stream.core.engine.verdicts import Items, Verdicts
 from stream.core.events import Output
-from stream.core.fingerprints import Fingerprints
 from stream.core.grouping import numbered
 from stream.core.log import LogRecord, SourceRange
 from stream.core.units import DAY_NS, HOUR_NS, MINUTE_NS
@@ -71,14 +70,14 @@ class Repetitions:
         self._new = new
         self._counted: set[int] = set()
 
-    def among(self, items: Items) -> Array | None:
-        """Returns bool[n]: whether an item is of a message that was sent before; None where none is."""
-        return np.isin(_messages_of(items), self._repeated) if len(self._repeated) else None
+    def among(self, messages: Array) -> Array:
+        """Returns bool[messages]: whether a message was sent before."""
+        return np.isin(messages, self._repeated)
 
     def counted(self, items: Items, open_: Array) -> None:
         """Takes note of the items that count."""
         if self._new:
-            self._counted.update(np.unique(_messages_of(items)[open_]).tolist())
+            self._counted.update(_messages_of(items)[np.logical_or.reduceat(open_, items.begins)].tolist())
 
     def forget_uncounted(self, state: State) -> None:
         """Forgets messages none of whose items counted: sent again with the cause removed they shall count."""
@@ -100,37 +99,45 @@ def repetitions_in(state: State, record: LogRecord) -> Repetitions:
     new = prints.take(prints.offset >= next_offsets[prints.source])
     words = new.words([source.topic for source in record.sources])
     repeated = state.duplicates.note(words, state.clocks.now_ns // MINUTE_NS)
-    messages = _messages_of(new)
+    messages = _codes(new.source, new.offset)
     listed = zip(messages.tolist(), words, repeated, strict=True)
     return Repetitions(
         messages[np.array(repeated, bool)], {message: word for message, word, known in listed if not known}
     )
 
 
-def _messages_of(items: Items | Fingerprints) -> Array:
-    return np.asarray((items.source.astype(np.int64) << _OFFSET_BITS) | items.offset)
+def _messages_of(items: Items) -> Array:
+    """Returns int64[messages]."""
+    return _codes(items.source[items.begins], items.offset[items.begins])
+
+
+def _codes(source: Array, offset: Array) -> Array:
+    return np.asarray((source.astype(np.int64) << _OFFSET_BITS) | offset)
 
 
 def judge(state: State, record: LogRecord, items: Items, repetitions: Repetitions) -> Verdicts:
     """Returns the verdicts on a record's items so far: open are those that are new, not late and not of the future."""
     accounts = [state.ledger.source(source) for source in record.sources]
     assert len({account.id for account in accounts}) == len(accounts), "a record lists a source twice"
-    _check_ranges(record.sources, items)
+    source, offset = items.source[items.begins], items.offset[items.begins]
+    _check_ranges(record.sources, source, offset)
     verdicts = Verdicts(accounts, items)
     next_offsets = np.array([account.next_offset for account in accounts], np.int64)
-    verdicts.replayed(items.offset < next_offsets[items.source])
-    repeated = repetitions.among(items)
-    if repeated is not None:
-        verdicts.duplicate(repeated)
+    known = offset < next_offsets[source]
+    if known.any():
+        verdicts.replayed(items.of_messages(known))
+    repeated = repetitions.among(_codes(source, offset))
+    if repeated.any():
+        verdicts.duplicate(items.of_messages(repeated))
     verdicts.reject(items.time_ns > state.clocks.now_ns + FUTURE_AFTER_NS, RejectReason.FUTURE)
     verdicts.late(items.time_ns < _late_before_ns(state))
     return verdicts
 
 
-def _check_ranges(sources: tuple[SourceRange, ...], items: Items) -> None:
-    first = np.array([source.first_offset for source in sources])[items.source]
-    last = np.array([source.next_offset for source in sources])[items.source]
-    assert ((first <= items.offset) & (items.offset < last)).all(), "a row outside its source's range"
+def _check_ranges(sources: tuple[SourceRange, ...], source: Array, offset: Array) -> None:
+    first = np.array([one.first_offset for one in sources])[source]
+    last = np.array([one.next_offset for one in sources])[source]
+    assert ((first <= offset) & (offset < last)).all(), "a row outside its source's range"
 
 
 def _late_before_ns(state: State) -> int:

@@ -8,7 +8,7 @@ from stream.core.columns import Array, Kind, RowFlag, Rows
 from stream.core.engine.admission import Admitted, Repetitions, admit, judge
 from stream.core.engine.counting import count
 from stream.core.engine.state import State
-from stream.core.engine.tally import Places, Predicate, Tally, of_kinds, tally
+from stream.core.engine.tally import Places, RowTally
 from stream.core.engine.verdicts import Items
 from stream.core.events import Output
 from stream.core.exemplars import is_traced
@@ -31,14 +31,10 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetit
     admitted = admit(state, items, verdicts)
     if len(admitted):
         chosen = rows.take(admitted.index) if len(admitted) < len(rows) else rows
-        traced = _may_be_exemplars(state, chosen, admitted)
         places = Places.at(admitted.pair, admitted.minute)
-
-        def tally_rows(predicate: Predicate, wanted: Array) -> Tally:
-            return tally(chosen, places, wanted, predicate, traced)
-
-        service = count(state, record, admitted, _SIGNALS, tally_rows)
-        _add_durations(state, chosen, admitted, service)
+        tally = RowTally(chosen, places, _may_be_exemplars(state, chosen, admitted))
+        service = count(state, record, admitted, _SIGNALS, tally.of)
+        _add_durations(state, chosen, admitted, service, tally.of_kinds(SKETCHED_KINDS))
     repetitions.counted(items, verdicts.open)
     verdicts.count()
     return [*admitted.outputs, *verdicts.dead_letters(state, record.sources)]
@@ -52,16 +48,17 @@ def _may_be_exemplars(state: State, rows: Rows, admitted: Admitted) -> Array | N
     return traced if traced.any() else None
 
 
-def _add_durations(state: State, rows: Rows, admitted: Admitted, service: Array) -> None:
-    """Takes in the durations of requests (spans and events) in minutes that are open, in the order of the log.
+def _add_durations(state: State, rows: Rows, admitted: Admitted, service: Array, requests: Array) -> None:
+    """Takes in the durations of requests in minutes that are open, in the order of the log.
 
     Args:
         state: The partition's.
         rows: Those admitted.
         admitted: Where they belong.
         service: int64[pairs], the number of the service of each pair.
+        requests: bool[n], which rows are such spans or events.
     """
-    chosen = of_kinds(rows, SKETCHED_KINDS) & ((rows.flags & RowFlag.NEGATIVE_DURATION) == 0)
+    chosen = requests & ((rows.flags & RowFlag.NEGATIVE_DURATION) == 0)
     if state.next_minute is not None:
         chosen &= admitted.minute >= state.next_minute
     index = np.flatnonzero(chosen)

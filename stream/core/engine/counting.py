@@ -10,7 +10,6 @@ from collections.abc import Callable
 
 import numpy as np
 
-from stream.core.cells import excess_weights
 from stream.core.columns import Array
 from stream.core.engine.admission import Admitted
 from stream.core.engine.series_index import NONE, Layer
@@ -52,8 +51,8 @@ def count(
             continue
         sums = tally(predicate, wanted)
         for objective in objectives:
-            if sums.exemplars is not None:
-                state.index.show(objective[admitted.pair[sums.exemplars.row]], sums.exemplars)
+            if sums.found is not None:
+                state.index.show(objective[sums.found.pair], sums.found)
             additions.take(objective, sums)
     additions.add()
     return service
@@ -104,22 +103,23 @@ class _Additions:
         self._service = service  # by pair
         self._rows: dict[str, list[Array]] = {SERIES: [], VERSIONS: []}
         self._minutes: list[Array] = []
-        self._values: list[Array] = []
+        self._excess: list[Array] = []
         self._hours: list[Array] = []
 
     def take(self, objectives: Array, sums: Tally) -> None:
         """Takes in the sums of a predicate for the objectives int64[pairs] of a layer."""
-        pair, minute, values, objective = sums.pair, sums.minute, sums.values, objectives[sums.pair]
-        wanted = objective != NONE
-        if not wanted.all():
-            pair, minute, values, objective = pair[wanted], minute[wanted], values[:, wanted], objective[wanted]
-        if not len(pair):
+        pair, minute, excess, objective = sums.pair, sums.minute, sums.excess, objectives[sums.pair]
+        wanted = np.flatnonzero(objective != NONE)
+        if not len(wanted):
             return
+        if len(wanted) < len(pair):
+            pair, minute, objective = pair[wanted], minute[wanted], objective[wanted]
+            excess = excess.take(wanted, axis=1)
         of_version, of_all = self._state.index.rows(self._number[pair], objective)
         self._rows[VERSIONS].append(of_version)
         self._rows[SERIES].append(of_all)
         self._minutes.append(minute)
-        self._values.append(values)
+        self._excess.append(excess)
         self._hours.append(self._service[pair] << 32 | minute // HOUR_MINUTES)
         self._note_revisions(objective, minute)
 
@@ -138,8 +138,9 @@ class _Additions:
         """Adds everything to the cells, of each version and of all together, and marks the hours that changed."""
         if not self._minutes:
             return
-        minutes, excess = np.concatenate(self._minutes), excess_weights(np.concatenate(self._values, axis=1))
+        minutes, excess = np.concatenate(self._minutes), np.concatenate(self._excess, axis=1)
         for store, rows in self._rows.items():
             self._state.cells[store].add_excess(np.concatenate(rows), minutes, excess)
-        for code in np.unique(np.concatenate(self._hours)).tolist():
+        hours = np.concatenate(self._hours)
+        for code in set(hours[np.diff(hours, prepend=-1) != 0].tolist()):  # those of a service follow each other
             self._state.changes.hours.add((self._state.index.services[code >> 32].key, code & 0xFFFFFFFF))

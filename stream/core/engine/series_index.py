@@ -22,8 +22,6 @@ NONE, NEW = -1, -2
 """Instead of an objective: the service has none there; instead of a row: the series is not in the cells yet."""
 
 _VERSION_BITS = 32
-_CANDIDATES_MAX = 1 << 14
-"""So many exemplars of records wait before they are handed to their objectives, which takes long for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +100,7 @@ class SeriesIndex:
         """Records of this configuration or a later one count for all objectives."""
         self._keys: list[tuple[str, str]] = []
         self._numbers: dict[int, int] = {}  # of pairs, by `_codes`
+        self._sorted = np.empty(0, np.int64), np.empty(0, np.int64)  # the codes and numbers of pairs, when last looked
         self._version_numbers: dict[str, int] = {}
         self._service_numbers: dict[str, int] = {}
         self._service = Numbers()  # by pair
@@ -128,10 +127,16 @@ class SeriesIndex:
         """
         of_services = np.array([self._service_numbers.get(key, NONE) for key in services], np.int64)
         of_versions = np.array([self._version_numbers.get(name, NONE) for name in versions], np.int64)
-        known = self._numbers.get
-        return np.array(
-            [known(code, NONE) for code in _codes(of_services[service], of_versions[version]).tolist()], np.int64
-        )
+        if not self._numbers:
+            return np.full(len(service), NONE)
+        if len(self._sorted[0]) != len(self._numbers):
+            known = np.fromiter(self._numbers, np.int64, len(self._numbers))  # in the order of their numbers
+            order = np.argsort(known)
+            self._sorted = known[order], order
+        known, numbers = self._sorted
+        codes = _codes(of_services[service], of_versions[version])
+        at = np.minimum(np.searchsorted(known, codes), len(known) - 1)
+        return np.where(known[at] == codes, numbers[at], NONE)
 
     def numbers(self, pairs: Iterable[tuple[str, str] | None], services: Mapping[str, Service]) -> Array:
         """Returns int64[n]: the number of each pair, all of which are of kept services; `NONE` for None."""
@@ -174,12 +179,10 @@ class SeriesIndex:
         return self._version_rows.values[places], self._rows.values[objectives]
 
     def show(self, objectives: Array, found: Found) -> None:
-        """Keeps exemplars for objectives int64[n], of which some may be `NONE`."""
+        """Keeps what may be exemplars of the objectives int64[n], of which some may be `NONE`."""
         shown = np.flatnonzero(objectives != NONE)
         if len(shown):
-            self._candidates.add(objectives[shown], found if len(shown) == len(objectives) else found.take(shown))
-        if len(self._candidates) > _CANDIDATES_MAX:
-            self.hand_over_exemplars()
+            self._candidates.add(objectives[shown], found.minute[shown], found.told.take(shown, axis=1))
 
     def hand_over_exemplars(self) -> None:
         """Hands all exemplars to the states of their objectives; before anybody looks at these."""

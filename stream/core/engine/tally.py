@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 
 import numpy as np
 
-from stream.core.cells import COLUMNS, Column, excess_of_rows, whole_weights
+from stream.core.cells import COLUMNS, Column, excess_of_rows, excess_weights
 from stream.core.columns import Array, Kind, RowFlag, Rows, Signal
-from stream.core.exemplars import Found, exemplars_of
+from stream.core.exemplars import Found
 from stream.core.grouping import numbered
 from stream.core.slo.selection import having, having_any, within_threshold
 from stream.core.slo.spec import Objective, RawRatio, SliSignal, Threshold, Wanted
 
-_GOOD, _BAD, _EXCLUDED = range(3)
-_JUDGEMENTS = 3
-"""What an objective says of a row that it selects."""
+_GOOD, _BAD, _EXCLUDED, _UNSELECTED = range(4)
+_JUDGEMENTS = 4
+"""What an objective says of a row."""
 
 _WEIGHTS = Column.WEIGHT, Column.WEIGHT_SQUARE
 _BAD_WEIGHTS = Column.WEIGHT_BAD, Column.WEIGHT_SQUARE_BAD
@@ -52,15 +52,15 @@ class Predicate:
 class Tally:
     """Sums per (pair, minute), ordered by both.
 
-    Shapes: `pair` int64[n], `minute` int64[n], `values` int64[COLUMNS, n].
+    Shapes: `pair` int64[n], `minute` int64[n], `excess` int64[COLUMNS, n], the values with excess weights.
 
-    `exemplars` are those of the same rows; None where no row may be one.
+    `found` are those of the rows that may be exemplars; None where no row may.
     """
 
     pair: Array
     minute: Array
-    values: Array
-    exemplars: Found | None = None
+    excess: Array
+    found: Found | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,96 +88,125 @@ class Places:
         return len(self.pair)
 
 
-def tally(rows: Rows, places: Places, wanted: Array, predicate: Predicate, traced: Array | None = None) -> Tally:
-    """Returns what the rows of the wanted pairs add to the cells of objectives with this predicate.
-
-    A row whose end lies before its start has no duration: it is left out where good is a duration. What the predicate
-    excludes is counted as that, and as nothing else.
+class RowTally:
+    """The rows of a record, any services', as the objectives see them: what several predicates ask for is made once.
 
     Args:
-        rows: Rows of any services.
+        rows: At least one.
         places: Of the rows.
-        wanted: bool[pairs].
-        predicate: What to select and to call good; of spans or logs.
         traced: bool[n], the rows that may be exemplars; None: no row may.
     """
-    selected = _selected(rows, predicate)
-    here = wanted[places.pair]
-    if not here.all():
-        selected &= here[places.of]
-    chosen = np.flatnonzero(selected)
-    bad = _bad(rows, chosen, predicate)
-    judged = bad.astype(np.int64)
-    if predicate.without and len(chosen):
-        judged[having_any(rows.attribute_sets, predicate.without)[rows.attributes[chosen]]] = _EXCLUDED
-    sums = _summed(rows, chosen, judged, places, predicate.sampling_none)
-    if traced is None:
-        return sums
-    shown = np.flatnonzero(traced[chosen] & (judged != _EXCLUDED))
-    if not len(shown):
-        return sums
-    index = chosen[shown]
-    return replace(sums, exemplars=exemplars_of(rows, index, places.minute[places.of[index]], bad[shown]))
+
+    def __init__(self, rows: Rows, places: Places, traced: Array | None = None) -> None:
+        self._rows, self._places = rows, places
+        self._sampled = excess_of_rows(rows.weight, rows.count)
+        unknown = (rows.flags & RowFlag.SAMPLING_UNKNOWN) != 0
+        self._unknown = rows.count * unknown if unknown.any() else None
+        self._of_kinds: dict[tuple[int, ...], Array] = {}
+        self._traced = np.flatnonzero(traced) if traced is not None else None
+        if self._traced is not None:
+            columns = (rows.duration_ns, rows.end_ns, rows.trace_hi, rows.trace_lo)
+            self._told = np.stack([column[self._traced] for column in columns])
+            self._traced_at = places.of[self._traced]
+
+    def of(self, predicate: Predicate, wanted: Array) -> Tally:
+        """Returns what the rows of the wanted pairs (bool[pairs]) add to the cells of objectives with this predicate.
+
+        A row whose end lies before its start has no duration: it is left out where good is a duration. What the
+        predicate excludes is counted as that, and as nothing else.
+        """
+        judged = self._judged(predicate, wanted)
+        places = self._places
+        code = np.multiply(judged, len(places), dtype=np.int64) + places.of
+        n = self._sums(self._rows.count, code)
+        excess = np.zeros((COLUMNS, len(places)), np.int64)
+        excess[Column.N], excess[Column.N_BAD], excess[Column.N_EXCLUDED] = n[_GOOD] + n[_BAD], n[_BAD], n[_EXCLUDED]
+        if self._sampled is not None:
+            for column, bad_column, values in zip(_WEIGHTS, _BAD_WEIGHTS, self._sampled, strict=True):
+                sums = self._sums(values, code)
+                excess[column], excess[bad_column] = sums[_GOOD] + sums[_BAD], sums[_BAD]
+        if self._unknown is not None and not predicate.sampling_none:
+            sums = self._sums(self._unknown, code)
+            excess[Column.N_UNKNOWN] = sums[_GOOD] + sums[_BAD]
+        taken = np.flatnonzero(n[:_UNSELECTED].any(axis=0))
+        return Tally(
+            pair=places.pair[taken],
+            minute=places.minute[taken],
+            excess=excess.take(taken, axis=1),
+            found=self._found(judged),
+        )
+
+    def of_kinds(self, kinds: tuple[int, ...]) -> Array:
+        """Returns bool[n], not to be written to: whether the row is a span or an event and its kind one of `kinds`."""
+        found = self._of_kinds.get(kinds)
+        if found is None:
+            wanted = np.zeros((len(Signal), len(Kind)), bool)
+            wanted[np.ix_((Signal.SPAN, Signal.EVENT), kinds)] = True
+            found = self._of_kinds[kinds] = wanted.take(self._rows.signal * len(Kind) + self._rows.kind)
+        return found
+
+    def _judged(self, predicate: Predicate, wanted: Array) -> Array:
+        """Returns int8[n]: what the predicate says of each row."""
+        rows, places = self._rows, self._places
+        selected = self._selected(predicate)
+        here = wanted[places.pair]
+        if not here.all():
+            selected = selected & here[places.of]
+        judged = np.where(selected, _bad(rows, predicate), np.int8(_UNSELECTED))
+        if predicate.without:
+            excluded = having_any(rows.attribute_sets, predicate.without)
+            judged[selected & excluded.take(rows.attributes)] = _EXCLUDED
+        return judged
+
+    def _selected(self, predicate: Predicate) -> Array:
+        """Returns bool[n], not to be written to: whether the row counts."""
+        rows = self._rows
+        if predicate.signal == SliSignal.SPANS:
+            selected = self.of_kinds(predicate.kinds)
+            if predicate.duration_lte_ns is not None:
+                selected = selected & ((rows.flags & RowFlag.NEGATIVE_DURATION) == 0)
+        else:
+            assert predicate.signal == SliSignal.LOGS, "points are counted elsewhere"
+            selected = rows.signal == Signal.LOG
+            if predicate.event is not None:
+                selected &= np.array([name == predicate.event for name in rows.names], bool)[rows.name]
+        if predicate.attributes and selected.any():
+            selected = selected & having(rows.attribute_sets, predicate.attributes).take(rows.attributes)
+        return np.asarray(selected)
+
+    def _sums(self, values: Array, code: Array) -> Array:
+        """Returns int64[judgements, places]."""
+        return _sums(values, code, _JUDGEMENTS * len(self._places)).reshape(_JUDGEMENTS, -1)
+
+    def _found(self, judged: Array) -> Found | None:
+        """Returns what may be exemplars of the rows that count."""
+        if self._traced is None:
+            return None
+        said = judged[self._traced]
+        shown = np.flatnonzero(said <= _BAD)
+        at = self._traced_at[shown]
+        return Found(
+            pair=self._places.pair[at],
+            minute=self._places.minute[at],
+            told=np.concatenate([said[np.newaxis, shown], self._told.take(shown, axis=1)], dtype=np.int64),
+        )
 
 
-def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:
-    """Returns bool[n]: whether the row is a span or an event and its kind one of `kinds`."""
-    wanted = np.zeros((len(Signal), len(Kind)), bool)
-    wanted[np.ix_((Signal.SPAN, Signal.EVENT), kinds)] = True
-    return np.asarray(wanted.reshape(-1)[rows.signal * len(Kind) + rows.kind])
-
-
-def _selected(rows: Rows, predicate: Predicate) -> Array:
-    """Returns bool[n]: whether the row counts."""
-    if predicate.signal == SliSignal.SPANS:
-        selected = of_kinds(rows, predicate.kinds)
-        if predicate.duration_lte_ns is not None:
-            selected &= (rows.flags & RowFlag.NEGATIVE_DURATION) == 0
-    else:
-        assert predicate.signal == SliSignal.LOGS, "points are counted elsewhere"
-        selected = rows.signal == Signal.LOG
-        if predicate.event is not None:
-            selected &= np.array([name == predicate.event for name in rows.names], bool)[rows.name]
-    if predicate.attributes and selected.any():
-        selected &= having(rows.attribute_sets, predicate.attributes)[rows.attributes]
-    return np.asarray(selected)
-
-
-def _bad(rows: Rows, chosen: Array, predicate: Predicate) -> Array:
-    """Returns bool[chosen]: whether the row is not good."""
+def _bad(rows: Rows, predicate: Predicate) -> Array:
+    """Returns bool[n]: whether the row is not good."""
     if predicate.duration_lte_ns is not None:
-        bad = rows.duration_ns[chosen] > predicate.duration_lte_ns
+        bad = rows.duration_ns > predicate.duration_lte_ns
     elif predicate.severity_lt is not None:
-        bad = rows.severity[chosen] >= predicate.severity_lt
+        bad = rows.severity >= predicate.severity_lt
     elif predicate.good_attributes:
-        bad = ~having(rows.attribute_sets, predicate.good_attributes)[rows.attributes[chosen]]
+        bad = ~having(rows.attribute_sets, predicate.good_attributes).take(rows.attributes)
     elif predicate.bad_attributes:
-        bad = having(rows.attribute_sets, predicate.bad_attributes)[rows.attributes[chosen]]
+        bad = having(rows.attribute_sets, predicate.bad_attributes).take(rows.attributes)
     elif predicate.threshold is not None:
-        bad = ~within_threshold(rows.attribute_sets, predicate.threshold)[rows.attributes[chosen]]
+        bad = ~within_threshold(rows.attribute_sets, predicate.threshold).take(rows.attributes)
     else:
-        bad = (rows.flags[chosen] & RowFlag.FAILED) != 0
+        bad = (rows.flags & RowFlag.FAILED) != 0
     return np.asarray(bad)
-
-
-def _summed(rows: Rows, chosen: Array, judged: Array, places: Places, sampling_none: bool) -> Tally:
-    """Returns the sums of the chosen rows at each place where there are any."""
-    code = judged * len(places) + places.of[chosen]
-    count = rows.count[chosen]
-    n = _sums(count, code, _JUDGEMENTS * len(places)).reshape(_JUDGEMENTS, -1)
-    excess = np.zeros((COLUMNS, len(places)), np.int64)
-    excess[Column.N], excess[Column.N_BAD], excess[Column.N_EXCLUDED] = n[_GOOD] + n[_BAD], n[_BAD], n[_EXCLUDED]
-    sampled = excess_of_rows(rows.weight[chosen], count)
-    if sampled is not None:
-        for column, bad_column, values in zip(_WEIGHTS, _BAD_WEIGHTS, sampled, strict=True):
-            sums = _sums(values, code, n.size).reshape(n.shape)
-            excess[column], excess[bad_column] = sums[_GOOD] + sums[_BAD], sums[_BAD]
-    unknown = (rows.flags[chosen] & RowFlag.SAMPLING_UNKNOWN) != 0
-    if not sampling_none and unknown.any():
-        sums = _sums(count * unknown, code, n.size).reshape(n.shape)
-        excess[Column.N_UNKNOWN] = sums[_GOOD] + sums[_BAD]
-    taken = np.flatnonzero(n.any(axis=0))
-    return Tally(pair=places.pair[taken], minute=places.minute[taken], values=whole_weights(excess[:, taken]))
 
 
 def without(values: Array, excluded: Array) -> Array:
@@ -194,7 +223,7 @@ def grouped(pair: Array, minute: Array, values: Array) -> Tally:
     sums = np.zeros((COLUMNS, len(places)), np.int64)
     for column in np.flatnonzero(values.any(axis=1)):
         sums[column] = _sums(values[column], places.of, len(places))
-    return Tally(pair=places.pair, minute=places.minute, values=sums)
+    return Tally(pair=places.pair, minute=places.minute, excess=excess_weights(sums))
 
 
 def _sums(values: Array, place: Array, size: int) -> Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Self
 
 import numpy as np
@@ -28,7 +28,8 @@ class Items:
     """What rows and points have in common.
 
     Shapes: as the columns of these names in `Rows`; `time_ns` int64[n] is the time that an item belongs to, `count`
-    int64[n] how many items it stands for.
+    int64[n] how many items it stands for, `begins` int64[messages] where the items of each message begin: those of one
+    follow each other.
     """
 
     source: Array
@@ -39,6 +40,12 @@ class Items:
     count: Array
     services: tuple[str, ...]
     versions: tuple[str, ...]
+    begins: Array = field(init=False)
+
+    def __post_init__(self) -> None:
+        begins = np.ones(len(self), bool)
+        begins[1:] = (self.offset[1:] != self.offset[:-1]) | (self.source[1:] != self.source[:-1])
+        object.__setattr__(self, "begins", np.flatnonzero(begins))
 
     def __len__(self) -> int:
         return len(self.offset)
@@ -70,6 +77,10 @@ class Items:
             services=points.services,
             versions=points.versions,
         )
+
+    def of_messages(self, messages: Array) -> Array:
+        """Returns bool[n]: whether an item is of one of these messages, bool[messages]."""
+        return np.repeat(messages, np.diff(self.begins, append=len(self)))
 
 
 class Verdicts:
@@ -122,10 +133,10 @@ class Verdicts:
         mask = self.open & mask
         if not mask.any():
             return []
-        closed = np.flatnonzero(mask)
         self.open = self.open & ~mask
         sums = np.zeros(len(self._accounts), np.int64)
-        np.add.at(sums, self._items.source[closed].astype(np.int64), self._items.count[closed])
+        begins = self._items.begins
+        np.add.at(sums, self._items.source[begins], np.add.reduceat(self._items.count * mask, begins))
         self._entered += int(sums.sum())
         return [(self._accounts[i], int(sums[i])) for i in np.flatnonzero(sums)]
 

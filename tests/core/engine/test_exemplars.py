@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from stream.core.columns import RowFlag, Rows, Signal
 from stream.core.engine import Engine
-from stream.core.engine.tally import Places, Predicate, tally
+from stream.core.engine.tally import Places, Predicate, RowTally
 from stream.core.events import Output, SliEvent
 from stream.core.exemplars import OPEN_MINUTES_MAX, Candidates, Exemplars, OpenExemplars, is_traced, thinned
 from stream.core.log import decode_record, encode_record
@@ -177,10 +177,11 @@ def test_thinning_keeps_what_an_objective_tells_from_a_longer_and_newer_row(diff
 
     def told(one: Rows) -> dict[int, Exemplars]:
         predicate, wanted = Predicate.of(objective(**settings)), np.array([True, False])
-        found = tally(one, Places.at(pairs, np.zeros(2, "int64")), wanted, predicate, is_traced(one)).exemplars
+        tally = RowTally(one, Places.at(pairs, np.zeros(2, "int64")), is_traced(one))
+        found = tally.of(predicate, wanted).found
         assert found is not None
         candidates, own = Candidates(), OpenExemplars()
-        candidates.add(np.zeros(len(found.row), "int64"), found)
+        candidates.add(np.zeros(len(found.pair), "int64"), found.minute, found.told)
         candidates.hand_over([own])
         return own.held
 

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from stream.core.cells import Column
 from stream.core.certificate.lifecycle import CertificateState, Reason
 from stream.core.columns import Rows
-from stream.core.engine.tally import Places, Predicate, tally
+from stream.core.engine.tally import Places, Predicate, RowTally
 from stream.core.events import CertificateEvent, SliEvent
 from stream.core.otlp.attributes import canonical
 from stream.core.points import MetricType, PointFlag, Points
@@ -52,9 +52,8 @@ def counted(sets, **rest) -> tuple[int, int, int]:
         versions=("v1",),
     )
     pair, minute = np.zeros(len(sets), np.int64), np.full(len(sets), minute_of(T0_NS))
-    found = tally(rows, Places.at(pair, minute), np.array([True]), Predicate.of(objective(**rest)), None).values.sum(
-        axis=1
-    )
+    tally = RowTally(rows, Places.at(pair, minute))
+    found = tally.of(Predicate.of(objective(**rest)), np.array([True])).excess.sum(axis=1)
     return int(found[Column.N]), int(found[Column.N_BAD]), int(found[Column.N_EXCLUDED])
 
 

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import pytest
 
+from stream.core import exemplars
 from stream.core.cells import Column
-from stream.core.engine import Engine, series_index
+from stream.core.engine import Engine
 from stream.core.engine.overflow import IDLE_MINUTES
 from stream.core.engine.state import SERIES, VERSIONS
 from stream.core.events import Output
@@ -107,7 +108,7 @@ def test_it_does_not_matter_how_long_exemplars_wait(monkeypatch: pytest.MonkeyPa
     writer.record(until_ns=T0_NS + 5 * MINUTE_NS)
     waiting, outputs = run(writer.log)
 
-    monkeypatch.setattr(series_index, "_CANDIDATES_MAX", 0)
+    monkeypatch.setattr(exemplars, "_CANDIDATES_MAX", 0)
     hasty, others = run(writer.log)
 
     assert [render(output) for output in outputs] == [render(output) for output in others]

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from stream.core.cells import Column
 from stream.core.columns import Kind, RowFlag, Rows, Signal
-from stream.core.engine.tally import Places, Predicate, tally
+from stream.core.engine.tally import Places, Predicate, RowTally
 from stream.core.otlp.attributes import canonical
 from stream.core.slo.spec import Objective, SliSignal
 from stream.core.units import WEIGHT_ONE
@@ -145,7 +145,7 @@ def test_counts_are_those_of_one_row_after_the_other(found: list[Row], objective
     wanted = np.array([True, False, True])
     pair = np.array([row.pair for row in found], "int64")
     places = Places.at(pair, np.zeros(len(found), "int64"))
-    sums = tally(columns(found), places, wanted, Predicate.of(objective))
+    sums = RowTally(columns(found), places).of(Predicate.of(objective), wanted)
 
     expected: dict[int, list[int]] = {}
     for row in found:
@@ -154,5 +154,5 @@ def test_counts_are_those_of_one_row_after_the_other(found: list[Row], objective
             unknown = bool(row.flags & RowFlag.SAMPLING_UNKNOWN) and not objective.sampling_none
             for column, counts in enumerate((True, is_bad(objective, row), unknown, False)):
                 cell[column] += row.count * counts
-    counted = sums.values[[Column.N, Column.N_BAD, Column.N_UNKNOWN, Column.N_UNSURE]].T.tolist()
+    counted = sums.excess[[Column.N, Column.N_BAD, Column.N_UNKNOWN, Column.N_UNSURE]].T.tolist()
     assert dict(zip(sums.pair.tolist(), counted, strict=True)) == expected
