@@ -148,15 +148,15 @@ def test_a_minute_closes_when_the_frontier_has_left_it_by_the_allowed_lateness()
 
 
 def test_minutes_wait_longer_or_shorter_once_the_allowed_lateness_is_changed():
-    about, minutes = objective(), [[Event(T0_NS + m * MINUTE_NS)] for m in range(12)]
+    about, events = objective(), [Event(T0_NS + m * MINUTE_NS) for m in range(12)]
     writer, closed = LogWriter(bundle(about)), []
     for allowed_s, now in ((60, 4), (300, 8), (0, 12)):
         writer.bundle = bundle(about, allowed_lateness_ns=allowed_s * SECOND_NS)
         writer.config_version += 1
-        writer.record(sum(minutes[now - 4 : now], []), until_ns=T0_NS + now * MINUTE_NS, configure=True)
-        events = slis(run(writer.log)[1])
-        assert [(event.minute - T0, event.minute_sli.n) for event in events] == [(m, 1) for m in range(len(events))]
-        closed.append(len(events))
+        writer.record(events[now - 4 : now], until_ns=T0_NS + now * MINUTE_NS, configure=True)
+        told = slis(run(writer.log)[1])
+        assert [(event.minute - T0, event.minute_sli.n) for event in told] == [(m, 1) for m in range(len(told))]
+        closed.append(len(told))
     assert closed == [3, 3, 12]
 
 
