@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 
 from stream.config.problems import either, quoted
 from stream.config.sections import Section, not_among
-from stream.config.wanted import read_wanted
+from stream.config.wanted import covers, named, read_wanted
 from stream.config.yaml_positions import Scalar
 from stream.core.slo.spec import SliSignal, Wanted
 
@@ -68,16 +68,16 @@ def read_without(selector: Section, signal: SliSignal | None, attributes: Wanted
     """
     before = len(selector.problems)
     classes = _classes(selector, signal)
-    named = dict(attributes)
+    selected = dict(attributes)
     standing = merged(CLASSES[name] for name in classes)
     own = read_wanted(selector, "without", example="{http.route: /metrics}") if "without" in selector.entries else ()
     if own is None or len(selector.problems) > before:
         return None
     for key, values in own:
-        if key in named and set(named[key]) <= set(values):
+        if key in selected and covers(values, selected[key]):
             selector.refuse("without", f"leaves out all that `attributes` selects by {quoted(key)}; remove one of them")
             return None
-    return merged([tuple(entry for entry in standing if entry[0] not in named), own])
+    return merged([tuple(entry for entry in standing if entry[0] not in named(attributes)), own])
 
 
 def _classes(selector: Section, signal: SliSignal | None) -> tuple[str, ...]:

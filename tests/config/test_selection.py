@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from stream.config.exclusion import DEFAULT_WITHOUT, HEALTH_ROUTES
-from tests.config.reading import loaded, only, ratio, slo
+from tests.config.reading import loaded, only, ratio, read, slo
 
 LOGS = "signal: logs"
 TRAFFIC = ("qma.traffic", ("health", "shadow", "synthetic"))
@@ -58,6 +58,41 @@ def test_routes_are_the_attribute_http_route() -> None:
     attributes = only(slo(ratio("attributes: {http.route: [/, /cart], tier: gold}")))
     assert routes == attributes
     assert routes.attributes == (("http.route", ("/", "/cart")), ("tier", ("gold",)))
+
+
+def test_a_star_stands_for_any_value_and_its_negation_for_none() -> None:
+    objective = only(slo(ratio('attributes: {a: "*", b: "!*", c: [x, "!*"]}, without: {d: "*"}, exclude: none')))
+    assert objective.attributes == (("a", ("*",)), ("b", ("!*",)), ("c", ("!*", "x")))
+    assert objective.without == (("d", ("*",)),)
+    assert only(slo(ratio(rule='bad: {attributes: {error.type: "*"}}', part="bad"))).bad_attributes == (
+        ("error.type", ("*",)),
+    )
+
+
+def test_who_asks_for_any_route_does_not_ask_for_health_checks() -> None:
+    assert only(slo(ratio('attributes: {http.route: "*"}'))).without == DEFAULT_WITHOUT
+    assert only(slo(ratio('attributes: {http.route: "!*"}'))).without == (TRAFFIC, GRPC_HEALTH, BOTS)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ('attributes: {a: ["*", gold]}', "has `*`, which is any value, beside others; write it alone"),
+        ('versions: ["*"]', "`*` stands for no version; remove it, or name one"),
+        ('routes: [/cart, "!*"]', "`!*` stands for no route; remove it, or name one"),
+        ('attributes: {a: gold}, without: {a: "*"}', "leaves out all that `attributes` selects by `a`"),
+        ('attributes: {a: "!*"}, without: {a: ["!*", gold]}', "leaves out all that `attributes` selects by `a`"),
+    ],
+)
+def test_what_a_star_cannot_be(fields: str, message: str) -> None:
+    _, problems = read(slo(ratio(fields)))
+    assert [problem.message.partition(message)[1] for problem in problems if not problem.is_warning] == [message] * 2
+
+
+@pytest.mark.parametrize("values", ['"!*"', '[gold, "!*"]'])
+def test_what_has_a_value_can_be_kept_where_what_has_none_is_left_out(values: str) -> None:
+    objective = only(slo(ratio(f'attributes: {{a: "*"}}, without: {{a: {values}}}')))
+    assert dict(objective.without)["a"] == tuple(sorted({"!*", "gold"} if "gold" in values else {"!*"}))
 
 
 def test_versions_are_texts() -> None:

@@ -13,7 +13,7 @@ import numpy as np
 
 from stream.core.columns import Array
 from stream.core.otlp.attributes import Value, parse
-from stream.core.slo.spec import Comparison, Threshold, Wanted
+from stream.core.slo.spec import ANY_VALUE, NO_VALUE, Comparison, Threshold, Wanted
 
 _NUMBER = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 """Numbers that exporters turned into text; nothing else that `float` reads, such as `nan`."""
@@ -38,12 +38,17 @@ def as_text(value: Value) -> str:
             return str(value)
 
 
+def text_of(attributes: Mapping[str, Value], key: str) -> str:
+    """Returns the value of an attribute as it is compared; '' where there is none."""
+    return as_text(attributes[key]) if key in attributes else ""
+
+
 def having(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
     """Returns bool[sets]: whether a set has, of each wanted attribute, one of the wanted values.
 
     Args:
         attribute_sets: Canonical texts, as in `Rows.attribute_sets`.
-        wanted: Attributes and values; () lets everything pass.
+        wanted: Attributes and values, or `ANY_VALUE`, or `NO_VALUE`; () lets everything pass.
     """
     return _having(attribute_sets, wanted, all)
 
@@ -53,7 +58,7 @@ def having_any(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
 
     Args:
         attribute_sets: Canonical texts, as in `Rows.attribute_sets`.
-        wanted: Attributes and values; () lets nothing pass.
+        wanted: Attributes and values, or `ANY_VALUE`, or `NO_VALUE`; () lets nothing pass.
     """
     return _having(attribute_sets, wanted, any)
 
@@ -102,4 +107,11 @@ def _having(attribute_sets: Sequence[str], wanted: Wanted, enough: Callable[[Ite
     """Returns bool[sets]: whether `enough` (all or any) of the attributes have one of their values."""
     listed = [(key, frozenset(values)) for key, values in wanted]
     found = map(parse, attribute_sets)
-    return np.array([enough(key in a and as_text(a[key]) in values for key, values in listed) for a in found], bool)
+    return np.array([enough(_is_among(text_of(a, key), values) for key, values in listed) for a in found], bool)
+
+
+def _is_among(text: str, values: frozenset[str]) -> bool:
+    """Returns whether a value, '' for none, is one of those named."""
+    if not text:
+        return NO_VALUE in values
+    return (text in values and text != NO_VALUE) or ANY_VALUE in values

@@ -32,6 +32,12 @@ Input = tuple[str, str]
 Wanted = tuple[tuple[str, tuple[str, ...]], ...]
 """Attributes and, of each, the values that are wanted, as text (`selection.as_text`); sorted by key."""
 
+ANY_VALUE = "*"
+"""Instead of a value: whatever it is. An empty text is none, as in Prometheus."""
+
+NO_VALUE = "!*"
+"""Instead of a value: that there is none."""
+
 
 class SliSignal(StrEnum):
     """What an objective counts."""
