@@ -5,12 +5,13 @@ Requests that no user waits for would make a service look better, or worse, than
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from stream.config.problems import either, quoted
 from stream.config.sections import Section, not_among
 from stream.config.wanted import covers, named, read_wanted
 from stream.config.yaml_positions import Scalar
+from stream.core.slo.selection import merged
 from stream.core.slo.spec import SliSignal, Wanted
 
 ROUTE = "http.route"
@@ -41,15 +42,6 @@ CLASSES: Mapping[str, Wanted] = {
     "shadow": ((TRAFFIC, ("shadow",)),),
 }
 """Traffic that users do not wait for, and the attributes that tell. Source: OpenTelemetry semantic conventions."""
-
-
-def merged(parts: Iterable[Wanted]) -> Wanted:
-    """Returns all attributes with all of their values, sorted."""
-    values: dict[str, set[str]] = {}
-    for part in parts:
-        for key, some in part:
-            values.setdefault(key, set()).update(some)
-    return tuple((key, tuple(sorted(values[key]))) for key in sorted(values))
 
 
 DEFAULT_WITHOUT = merged(CLASSES.values())

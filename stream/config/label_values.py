@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 
 from stream.config.problems import quoted
 from stream.config.promql import Matcher
-from stream.config.wanted import can_be_compared, not_comparable
+from stream.config.wanted import not_comparable
 from stream.core.errors import ConfigError
+from stream.core.slo.selection import can_be_compared
 from stream.core.slo.spec import ANY_VALUE, NO_VALUE
 
 VALUES_MAX = 600

@@ -27,10 +27,11 @@ from stream.config.prometheus_names import (
     metric_name,
 )
 from stream.config.promql import Count, Difference, Matcher, parse_query
-from stream.config.wanted import can_be_compared, not_comparable
+from stream.config.wanted import not_comparable
 from stream.core.columns import Kind
 from stream.core.errors import ConfigError
 from stream.core.otlp.semconv import SERVICE_NAME, SERVICE_NAMESPACE
+from stream.core.slo.selection import can_be_compared
 from stream.core.slo.spec import NO_VALUE, Wanted
 from stream.core.units import SECOND_NS
 

@@ -5,10 +5,9 @@ from __future__ import annotations
 from stream.config.problems import quoted
 from stream.config.sections import NUMBER_CHARACTERS_MAX, Section
 from stream.config.yaml_positions import List, Node, Scalar, ScalarKind
-from stream.core.slo.selection import as_text
+from stream.core.slo.selection import CHARACTERS_MAX, as_text, can_be_compared
 from stream.core.slo.spec import ANY_VALUE, NO_VALUE, Wanted
 
-_CHARACTERS_MAX = 255
 _ANY_FIX = "write it alone, or the values alone"
 
 
@@ -127,12 +126,7 @@ def covers(own: tuple[str, ...], others: tuple[str, ...]) -> bool:
     return set(others) <= set(own) or (ANY_VALUE in own and NO_VALUE not in others)
 
 
-def can_be_compared(text: str) -> bool:
-    """Returns whether telemetry could ever say this."""
-    return 0 < len(text) <= _CHARACTERS_MAX and text.isprintable() and text == text.strip()
-
-
 def not_comparable(text: str, what: str) -> str:
     """Returns what is wrong with a text that telemetry could never say."""
-    fix = f"write 1 to {_CHARACTERS_MAX} printable characters without blanks around them"
+    fix = f"write 1 to {CHARACTERS_MAX} printable characters without blanks around them"
     return f"{quoted(text)} cannot be {what}; {fix}"

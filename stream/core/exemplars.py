@@ -99,9 +99,9 @@ def thinned(rows: Rows) -> Rows:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Found:
-    """The worst and the newest traced row of each service and minute of a record.
+    """The worst and the newest traced row of each owner and minute of a record.
 
-    Shapes: `row` int64[n], a row of the service; `minute` int64[n]; `worst` and `newest` int64[5, n], in the order of
+    Shapes: `row` int64[n], a row of the owner; `minute` int64[n]; `worst` and `newest` int64[5, n], in the order of
     the fields of `Exemplar`.
     """
 
@@ -116,16 +116,17 @@ class Found:
         return Found(row=self.row[chosen], minute=self.minute[chosen], worst=worst, newest=newest)
 
 
-def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array) -> Found:
-    """Returns the exemplars by service and minute.
+def exemplars_of(rows: Rows, index: Array, minute: Array, bad: Array, owner: Array) -> Found:
+    """Returns the exemplars by owner and minute.
 
     Args:
         rows: Rows of any services.
         index: int64[n], the rows to look at; at least one, and all of them have a trace id.
         minute: int64[n], the minute of each of them.
         bad: bool[n], whether it is bad.
+        owner: int[n], whose it is.
     """
-    group, size = groups(minute, rows.service[index])
+    group, size = groups(minute, owner)
     columns = (rows.duration_ns, rows.end_ns, rows.trace_hi, rows.trace_lo)
     told = np.stack([bad, *(column[index] for column in columns)], dtype=np.int64)
     worst, newest = _greatest_of(group, size, told, _BADNESS), _greatest_of(group, size, told, _RECENCY)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from stream.config.exclusion import DEFAULT_WITHOUT, HEALTH_ROUTES
+from stream.core.slo.burn_rate import DEFAULT_RULES
+from stream.core.slo.spec import Bundle, Settings, decode_bundle
 from tests.config.reading import loaded, only, ratio, read, slo
 
 LOGS = "signal: logs"
@@ -80,6 +82,8 @@ def test_who_asks_for_any_route_does_not_ask_for_health_checks() -> None:
         ('attributes: {a: ["*", gold]}', "has `*`, which is any value, beside others; write it alone"),
         ('versions: ["*"]', "`*` stands for no version; remove it, or name one"),
         ('routes: [/cart, "!*"]', "`!*` stands for no route; remove it, or name one"),
+        ('cohorts: {a: ["*", gold]}', "has `*`, which is any value, beside others; write it alone"),
+        ('attributes: {a: "*"}, cohorts: {a: "*"}', "divides by `a`, which is selected already; remove it from one"),
         ('attributes: {a: gold}, without: {a: "*"}', "leaves out all that `attributes` selects by `a`"),
         ('attributes: {a: "!*"}, without: {a: ["!*", gold]}', "leaves out all that `attributes` selects by `a`"),
     ],
@@ -108,6 +112,27 @@ def test_cohorts_become_objectives_with_the_targets_of_the_whole() -> None:
         ("slo@__other__", "customer.tier=__other__", "slo", (), (("customer.tier", ("gold plus", "silver")),)),
     ]
     assert len({(o.target, o.window_minutes, o.service, o.alerting) for o in objectives}) == 1
+
+
+def test_any_value_makes_one_objective_that_finds_the_others() -> None:
+    configuration = loaded(
+        slo(ratio('exclude: none, cohorts: {k8s.pod.name: "*"}'), annotations='qma/cohort-gap-max: "1%"')
+    )
+    whole, finder = configuration.objectives
+    assert (finder.name, finder.cohort, finder.cohort_of, finder.finds) == (
+        "slo@__other__",
+        "k8s.pod.name=__other__",
+        "slo",
+        "k8s.pod.name",
+    )
+    assert (finder.attributes, finder.without, finder.certified, finder.is_found) == ((), (), False, False)
+    assert [rule.name for rule in finder.alerting.rules] == ["ticket-cohort-gap"]
+    assert whole.alerting.rules == DEFAULT_RULES
+    bundle = Bundle(
+        pipeline="p", generation="1", partitions=1, sources=(), objectives=configuration.objectives, settings=Settings()
+    )
+    assert bundle.attributes == ("k8s.pod.name",)
+    assert decode_bundle(bundle.encode()) == bundle
 
 
 def test_each_objective_of_an_slo_has_its_own_cohorts() -> None:

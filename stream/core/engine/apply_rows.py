@@ -6,7 +6,7 @@ import numpy as np
 
 from stream.core.columns import Array, Kind, RowFlag, Rows
 from stream.core.engine.admission import Admitted, Repetitions, admit, judge
-from stream.core.engine.counting import count
+from stream.core.engine.counting import Countable, count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Places, Predicate, Tally, of_kinds, tally
 from stream.core.engine.verdicts import Items
@@ -34,10 +34,14 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetit
         traced = _may_be_exemplars(state, chosen, admitted)
         places = Places.at(admitted.pair, admitted.minute)
 
-        def tally_rows(predicate: Predicate, wanted: Array) -> Tally:
-            return tally(chosen, places, wanted, predicate, traced)
+        def tally_rows(predicate: Predicate, wanted: Array, part: Array | None) -> Tally:
+            at = places if part is None else Places.at(part, admitted.minute, divides=True)
+            return tally(chosen, at, wanted, predicate, traced)
 
-        service = count(state, record, admitted, _SIGNALS, tally_rows)
+        counted = Countable(
+            signals=_SIGNALS, attributes=chosen.attributes, attribute_sets=chosen.attribute_sets, tally=tally_rows
+        )
+        service = count(state, record, admitted, counted)
         _add_durations(state, chosen, admitted, service)
     repetitions.counted(items, verdicts.open)
     verdicts.count()

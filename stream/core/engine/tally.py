@@ -41,6 +41,7 @@ class Predicate:
     bad_metric: str | None = None
     raw: RawRatio | None = None
     versions: tuple[str, ...] = ()
+    finds: str = ""
 
     @classmethod
     def of(cls, objective: Objective) -> Predicate:
@@ -67,22 +68,25 @@ class Tally:
 class Places:
     """The pairs and minutes that items belong to: each pair and minute that occurs together is a place.
 
+    `divides`: pairs are divided further, and each has exemplars of its own; otherwise those of a service share theirs.
+
     Shapes: `of` int64[n], the place of each item; `pair` int64[places], `minute` int64[places], ordered by both.
     """
 
     of: Array
     pair: Array
     minute: Array
+    divides: bool = False
 
     @classmethod
-    def at(cls, pair: Array, minute: Array) -> Places:
+    def at(cls, pair: Array, minute: Array, *, divides: bool = False) -> Places:
         """Returns the places of items, of which int64[n] are the pairs and the minutes."""
         if not len(minute):
             return cls(of=minute, pair=pair, minute=minute)
         first = int(minute.min())
         span = int(minute.max()) - first + 1
         of, codes = numbered(pair * span + (minute - first), (int(pair.max()) + 1) * span)
-        return cls(of=of, pair=codes // span, minute=codes % span + first)
+        return cls(of=of, pair=codes // span, minute=codes % span + first, divides=divides)
 
     def __len__(self) -> int:
         return len(self.pair)
@@ -117,7 +121,9 @@ def tally(rows: Rows, places: Places, wanted: Array, predicate: Predicate, trace
     if not len(shown):
         return sums
     index = chosen[shown]
-    return replace(sums, exemplars=exemplars_of(rows, index, places.minute[places.of[index]], bad[shown]))
+    place = places.of[index]
+    owner = places.pair[place] if places.divides else rows.service[index]
+    return replace(sums, exemplars=exemplars_of(rows, index, places.minute[place], bad[shown], owner))
 
 
 def of_kinds(rows: Rows, kinds: tuple[int, ...]) -> Array:

@@ -15,6 +15,9 @@ from stream.core.columns import Array
 from stream.core.otlp.attributes import Value, parse
 from stream.core.slo.spec import ANY_VALUE, NO_VALUE, Comparison, Threshold, Wanted
 
+CHARACTERS_MAX = 255
+"""Of a text that a file names."""
+
 _NUMBER = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 """Numbers that exporters turned into text; nothing else that `float` reads, such as `nan`."""
 
@@ -41,6 +44,20 @@ def as_text(value: Value) -> str:
 def text_of(attributes: Mapping[str, Value], key: str) -> str:
     """Returns the value of an attribute as it is compared; '' where there is none."""
     return as_text(attributes[key]) if key in attributes else ""
+
+
+def can_be_compared(text: str) -> bool:
+    """Returns whether a text can be the name or the value of an attribute in a file."""
+    return 0 < len(text) <= CHARACTERS_MAX and text.isprintable() and text == text.strip()
+
+
+def merged(parts: Iterable[Wanted]) -> Wanted:
+    """Returns all attributes with all of their values, sorted."""
+    values: dict[str, set[str]] = {}
+    for part in parts:
+        for key, some in part:
+            values.setdefault(key, set()).update(some)
+    return tuple((key, tuple(sorted(values[key]))) for key in sorted(values))
 
 
 def having(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
