@@ -221,6 +221,8 @@ def prepare(
 def _why_not(objective: Objective, version: int, standing: Standing) -> str:
     if objective.signal in _REFUSED:
         return _REFUSED[objective.signal]
+    if objective.finds:
+        return "which cohorts there were then is not known, so neither is what was in none of them"
     own = standing.states.get(objective.digest)
     if standing.version < version or own is None:
         return "no checkpoint knows it yet; let `qma worker` run for a minute, then try again"

@@ -60,6 +60,8 @@ def counted(objective: Objective) -> str:
         what += f" to {' and '.join(objective.versions)}"
     if objective.attributes:
         what += f" with {_attributes(objective.attributes)}"
+    if objective.finds and not objective.is_found:
+        what += f" of no {objective.finds} that has a cohort of its own"
     usual = dict(DEFAULT_WITHOUT)
     without = tuple((key, values) for key, values in objective.without if usual.get(key) != values)
     return f"{what} without {_attributes(without)}" if without else what

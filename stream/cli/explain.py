@@ -87,9 +87,8 @@ async def _explain(connection: Connection, arguments: argparse.Namespace) -> Exp
         explanation = Explanation(
             prefix=connection.prefix, event=event, others=[other for other in found if other is not event]
         )
-        digest = event.data.get("objective_digest")
-        if digest is not None:
-            explanation.definition = await definition_of(topics, digest, event.data["log"]["config_version"])
+        if event.data.get("objective_digest") is not None:
+            explanation.definition = await definition_of(topics, event.data, event.data["log"]["config_version"])
         if event.topic == "budget":
             explanation.beside = await indicator_beside(topics, event)
         explanation.log = await log_standing(topics, event)
@@ -115,6 +114,10 @@ async def _recount(topics: Topics, event: Published, definition: Definition | No
     if definition.objective.signal is SliSignal.METRICS:
         return RowsRecount(
             why_not="metric points count by how they differ from those before them, which only the fold follows"
+        )
+    if definition.objective.finds and not definition.objective.is_found:
+        return RowsRecount(
+            why_not="what is in no cohort depends on which cohorts there were when it came, which only the fold follows"
         )
     if definition.objective.composite is not None:
         return RowsRecount(

@@ -16,7 +16,6 @@ from stream.config.objectives import (
     COMPOSITE_WEIGHT,
     Declared,
     Slo,
-    cohorts_of,
     is_composed,
     read_target_ratio,
     read_weight,
@@ -29,6 +28,7 @@ from stream.config.time_windows import TimeWindow, read_time_window
 from stream.core.columns import Kind
 from stream.core.service_key import service_key, split_service_key
 from stream.core.slo.alerts import Alerting
+from stream.core.slo.cohorts import cohorts_of
 from stream.core.slo.composite import CALLS_MAX, COMPONENTS_MAX, Call, Component, Composite, Missing
 from stream.core.slo.spec import BudgetingMethod, Objective, SliSignal
 
@@ -234,6 +234,12 @@ def _named(section: Section, known: Known) -> Declared | None:
     if name is None:
         return None
     by_name = {one.objective.name: one for one in known.declared if one.objective.composite is None}
+    finds = {one.objective.cohort_of: one.objective.finds for one in by_name.values() if one.objective.finds}
+    whole, is_cohort, _ = name.partition("@")
+    if is_cohort and whole in finds:
+        fix = f"name {quoted(whole)}, or declare the values: `cohorts: {{{finds[whole]}: [one, another]}}`"
+        section.refuse("slo", f"{quoted(name)} is one of the cohorts that are found as they arrive; {fix}")
+        return None
     if name in by_name:
         return by_name[name]
     parts = [quoted(one.objective.name) for one in by_name.values() if one.slo == name and not one.objective.cohort_of]

@@ -5,12 +5,13 @@ Requests that no user waits for would make a service look better, or worse, than
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from stream.config.problems import either, quoted
 from stream.config.sections import Section, not_among
-from stream.config.wanted import read_wanted
+from stream.config.wanted import covers, named, read_wanted
 from stream.config.yaml_positions import Scalar
+from stream.core.slo.selection import merged
 from stream.core.slo.spec import SliSignal, Wanted
 
 ROUTE = "http.route"
@@ -43,15 +44,6 @@ CLASSES: Mapping[str, Wanted] = {
 """Traffic that users do not wait for, and the attributes that tell. Source: OpenTelemetry semantic conventions."""
 
 
-def merged(parts: Iterable[Wanted]) -> Wanted:
-    """Returns all attributes with all of their values, sorted."""
-    values: dict[str, set[str]] = {}
-    for part in parts:
-        for key, some in part:
-            values.setdefault(key, set()).update(some)
-    return tuple((key, tuple(sorted(values[key]))) for key in sorted(values))
-
-
 DEFAULT_WITHOUT = merged(CLASSES.values())
 """What spans and flat events are counted without, unless `exclude` says otherwise."""
 
@@ -68,16 +60,16 @@ def read_without(selector: Section, signal: SliSignal | None, attributes: Wanted
     """
     before = len(selector.problems)
     classes = _classes(selector, signal)
-    named = dict(attributes)
+    selected = dict(attributes)
     standing = merged(CLASSES[name] for name in classes)
     own = read_wanted(selector, "without", example="{http.route: /metrics}") if "without" in selector.entries else ()
     if own is None or len(selector.problems) > before:
         return None
     for key, values in own:
-        if key in named and set(named[key]) <= set(values):
+        if key in selected and covers(values, selected[key]):
             selector.refuse("without", f"leaves out all that `attributes` selects by {quoted(key)}; remove one of them")
             return None
-    return merged([tuple(entry for entry in standing if entry[0] not in named), own])
+    return merged([tuple(entry for entry in standing if entry[0] not in named(attributes)), own])
 
 
 def _classes(selector: Section, signal: SliSignal | None) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from stream.config.alert_policies import AlertDocuments, read_alerting
 from stream.config.composites import CompositeDocument, Frame, as_declared, over_others, read_frame
 from stream.config.durations import read_minutes
-from stream.config.exclusion import ROUTE, merged
+from stream.config.exclusion import ROUTE
 from stream.config.metadata import slug
 from stream.config.objectives import Declared
 from stream.config.problems import quoted
@@ -20,6 +20,7 @@ from stream.core.service_key import service_key
 from stream.core.slo.alerts import Alerting
 from stream.core.slo.burn_rate import DEFAULT_RULES, RuleKind, Severity, duration
 from stream.core.slo.composite import COMPONENTS_MAX, Component, Composite
+from stream.core.slo.selection import merged
 from stream.core.slo.spec import Objective, Wanted
 from stream.core.units import DAY_MINUTES
 

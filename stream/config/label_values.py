@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from stream.config.problems import quoted
 from stream.config.promql import Matcher
-from stream.config.wanted import can_be_compared, not_comparable
+from stream.config.wanted import not_comparable
 from stream.core.errors import ConfigError
+from stream.core.slo.selection import can_be_compared
+from stream.core.slo.spec import ANY_VALUE, NO_VALUE
 
 VALUES_MAX = 600
 PATTERN_CHARACTERS_MAX = 500
@@ -31,12 +33,13 @@ _HTTP_STATUS_LABELS = frozenset(
     )
 )
 _EVERYTHING = (".*", "^.*$", "(.*)")
+_ANYTHING = (".+", "^.+$", "(.+)")
 _LITERAL = re.compile(r"[^\\.^$|?*+()\[\]{}]|\\[^a-zA-Z0-9]", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LabelValues:
-    """What a label may hold.
+    """What a label may hold; `NO_VALUE` is no label, which to Prometheus is the same as an empty one.
 
     Args:
         allowed: The values that pass; None for all, and for series without the label, but the refused ones.
@@ -53,14 +56,15 @@ def label_values(matchers: Sequence[Matcher]) -> LabelValues:
     A regular expression over a label that holds HTTP status codes stands for the codes 100 to 599 that it matches.
 
     Raises:
-        ConfigError: A regular expression stands for values that cannot be listed, or a matcher asks whether there is
-            a label at all.
+        ConfigError: A regular expression stands for values that cannot be listed.
     """
     allowed: frozenset[str] | None = None
     refused: frozenset[str] = frozenset()
     for matcher in matchers:
         if matcher.operator == "=~" and matcher.value in _EVERYTHING:
             continue
+        if matcher.operator in ("=~", "!~") and matcher.value in _ANYTHING:
+            matcher = replace(matcher, operator="!=" if matcher.operator == "=~" else "=", value="")
         values = _values(matcher)
         if matcher.operator in ("=", "=~"):
             allowed = values if allowed is None else allowed & values
@@ -76,13 +80,13 @@ def label_values(matchers: Sequence[Matcher]) -> LabelValues:
 def _values(matcher: Matcher) -> frozenset[str]:
     """Returns the values that a matcher names, whether it wants them or not."""
     values = frozenset((matcher.value,)) if matcher.operator in ("=", "!=") else _listed(matcher)
-    if "" in values:
-        fix = "name the values that count"
-        raise ConfigError(f"{quoted(str(matcher))} asks whether there is a label, which cannot be expressed; {fix}")
-    for value in values:
+    for value in values - {""}:
         if not can_be_compared(value):
             raise ConfigError(not_comparable(value, "the value of an attribute"))
-    return values
+        if value in (ANY_VALUE, NO_VALUE):
+            what = "any value" if value == ANY_VALUE else "no value"
+            raise ConfigError(f"{quoted(value)} means {what} in an SLO, and not itself; name other values")
+    return frozenset(value or NO_VALUE for value in values)
 
 
 def _listed(matcher: Matcher) -> frozenset[str]:

@@ -12,7 +12,7 @@ from stream.core.certificate.issuance import ALPHA
 from stream.core.columns import Kind
 from stream.core.service_key import split_service_key
 from stream.core.slo.burn_rate import RuleKind, burns, duration, rules_for
-from stream.core.slo.spec import BudgetingMethod, Objective, SliSignal
+from stream.core.slo.spec import ANY_VALUE, BudgetingMethod, Objective, SliSignal
 from stream.core.statistics.sequential import events_until_decidable
 from stream.core.units import HOUR_MINUTES
 
@@ -145,7 +145,7 @@ def _warn_of_blindness(service: str, some: Sequence[Declared], declared: Sequenc
     """
     name = split_service_key(service)[2]
     callers = [one.objective for one in declared if one.objective.kinds == (Kind.CLIENT,)]
-    if any(name in values for objective in callers for _, values in objective.attributes):
+    if any({name, ANY_VALUE} & {*values} for objective in callers for _, values in objective.attributes):
         return
     if any(one.objective.signal is SliSignal.METRICS for one in some):
         return

@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from urllib.parse import quote
 
 from stream.config.alert_policies import AlertDocuments, read_alerting
 from stream.config.annotations import COHORT_GAP_MAX, Annotations
-from stream.config.exclusion import merged
 from stream.config.goodness import Good
 from stream.config.metadata import slug
 from stream.config.numbers import canonical
 from stream.config.problems import Position, quoted
 from stream.config.sections import Section
-from stream.config.selection import OTHER_COHORT, read_attribute
+from stream.config.selection import read_attribute
 from stream.config.selector import Indicator
 from stream.config.thresholds import read_threshold
 from stream.config.time_slices import SLICE_FIELDS, TARGET_DIGITS_MAX, check_annotations, read_method, read_slices
@@ -23,7 +21,8 @@ from stream.config.time_windows import read_time_window
 from stream.core.service_key import service_key
 from stream.core.slo.burn_rate import cohort_gap_rule
 from stream.core.slo.calendar import Calendar
-from stream.core.slo.spec import Objective, Wanted
+from stream.core.slo.cohorts import cohorts_of
+from stream.core.slo.spec import Objective
 
 SPEC_FIELDS = (
     "description",
@@ -214,36 +213,6 @@ def read_weight(section: Section, name: str) -> str | None:
         section.refuse(name, f"{quoted(text)} is no weight; write a number above 0 and {most}, as `{name}: 3`")
         return None
     return weight
-
-
-def cohorts_of(objective: Objective, cohorts: Wanted) -> list[Objective]:
-    """Returns the objectives of the parts of an objective's events: one for each value, and one for all the rest."""
-    parts = []
-    for key, values in cohorts:
-        parts += [
-            replace(
-                _cohort(objective, key, value, quote(value, safe="")),
-                attributes=merged([objective.attributes, ((key, (value,)),)]),
-            )
-            for value in values
-        ]
-        without = merged([objective.without, ((key, values),)])
-        parts.append(replace(_cohort(objective, key, OTHER_COHORT, OTHER_COHORT), without=without))
-    return parts
-
-
-def _cohort(objective: Objective, key: str, value: str, name: str) -> Objective:
-    return replace(
-        objective,
-        name=f"{objective.name}@{name}",
-        cohort=f"{key}={value}",
-        cohort_of=objective.name,
-        certified=False,
-        floor_per_hour=None,
-        expected_from=None,
-        expected_tolerance="",
-        lost_by=(),
-    )
 
 
 def _objective_sections(spec: Section) -> list[Section]:

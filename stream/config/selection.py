@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from stream.config.exclusion import ROUTE, merged, read_without
+from stream.config.exclusion import ROUTE, read_without
 from stream.config.problems import either, quoted
 from stream.config.sections import Section, not_among
-from stream.config.wanted import can_be_compared, not_comparable, read_texts, read_wanted
+from stream.config.wanted import not_comparable, read_texts, read_wanted
 from stream.config.yaml_positions import Scalar
 from stream.core.columns import Kind
-from stream.core.slo.spec import SliSignal, Wanted
+from stream.core.slo.selection import can_be_compared, merged
+from stream.core.slo.spec import OTHER_COHORT, SliSignal, Wanted
 
 FIELDS = (
     "environment",
@@ -28,9 +29,6 @@ FIELDS = (
     "cohorts",
 )
 """Fields of a selector that say what counts."""
-
-OTHER_COHORT = "__other__"
-"""Name of the cohort of everything that is in none of the named ones."""
 
 _KINDS = {kind.name.lower(): int(kind) for kind in Kind}
 _REQUESTS = (int(Kind.SERVER), int(Kind.CONSUMER))
@@ -60,7 +58,7 @@ class Selection:
         attributes: Only items with one of the values of each of these count.
         without: Items with one of the values of any of these do not count.
         versions: Only these versions of the service count; () for all.
-        cohorts: The attribute whose values are objectives of their own, and these values; () for none.
+        cohorts: The attribute whose values are objectives of their own, and these values, or any; () for none.
     """
 
     environment: str

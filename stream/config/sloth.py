@@ -21,10 +21,11 @@ from stream.config.sections import Section, not_among, open_section
 from stream.config.selection import read_attribute
 from stream.config.sloth_indicator import SlothIndicator, read_indicator, read_total
 from stream.config.time_slices import TARGET_DIGITS_MAX
-from stream.config.wanted import can_be_compared, not_comparable
+from stream.config.wanted import not_comparable
 from stream.config.yaml_positions import FILE_BYTES_MAX, Node, Scalar, ScalarKind, read_documents
 from stream.core.errors import ConfigError
 from stream.core.slo.burn_rate import Severity
+from stream.core.slo.selection import can_be_compared
 
 VERSION = "prometheus/v1"
 API_VERSION = "sloth.slok.dev/v1"

@@ -27,11 +27,12 @@ from stream.config.prometheus_names import (
     metric_name,
 )
 from stream.config.promql import Count, Difference, Matcher, parse_query
-from stream.config.wanted import can_be_compared, not_comparable
+from stream.config.wanted import not_comparable
 from stream.core.columns import Kind
 from stream.core.errors import ConfigError
 from stream.core.otlp.semconv import SERVICE_NAME, SERVICE_NAMESPACE
-from stream.core.slo.spec import Wanted
+from stream.core.slo.selection import can_be_compared
+from stream.core.slo.spec import NO_VALUE, Wanted
 from stream.core.units import SECOND_NS
 
 _BOUND = "le"
@@ -303,7 +304,7 @@ def _only(name: str, values: LabelValues | None) -> str | None:
     """Returns the value of an attribute that a service is known by."""
     if values is None:
         return None
-    if values.allowed is None or len(values.allowed) != 1:
+    if values.allowed is None or len(values.allowed) != 1 or NO_VALUE in values.allowed:
         raise ConfigError(f"selects several services by {quoted(name)}; write an SLO for each of them")
     return next(iter(values.allowed))
 

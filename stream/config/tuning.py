@@ -20,6 +20,7 @@ RANGES: Mapping[str, tuple[int, int]] = {
     "catching_up_after_s": (60, 86_400),
     "services_max": (1, 100_000),
     "versions_max": (1, 10_000),
+    "cohorts_max": (1, 1000),
     "streams_max": (1, 10_000_000),
     "duplicate_minutes": (0, 60),
     "notifications_per_hour_max": (1, 1000),

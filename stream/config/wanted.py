@@ -5,10 +5,10 @@ from __future__ import annotations
 from stream.config.problems import quoted
 from stream.config.sections import NUMBER_CHARACTERS_MAX, Section
 from stream.config.yaml_positions import List, Node, Scalar, ScalarKind
-from stream.core.slo.selection import as_text
-from stream.core.slo.spec import Wanted
+from stream.core.slo.selection import CHARACTERS_MAX, as_text, can_be_compared
+from stream.core.slo.spec import ANY_VALUE, NO_VALUE, Wanted
 
-_CHARACTERS_MAX = 255
+_ANY_FIX = "write it alone, or the values alone"
 
 
 def read_texts(section: Section, name: str, *, example: str, what: str) -> tuple[str, ...] | None:
@@ -32,6 +32,8 @@ def read_texts(section: Section, name: str, *, example: str, what: str) -> tuple
         text = section.text_of(item, path)
         if text is not None and not can_be_compared(text):
             section.refuse_at(item.position, path, not_comparable(text, what))
+        elif text in (ANY_VALUE, NO_VALUE):
+            section.refuse_at(item.position, path, f"`{text}` stands for no {what[2:]}; remove it, or name one")
         elif text in texts:
             section.refuse_at(item.position, path, f"{quoted(str(text))} is given twice; remove one of the two")
         elif text is not None:
@@ -80,6 +82,8 @@ def _values(section: Section, node: Node, path: str) -> tuple[str, ...]:
             section.refuse_at(item.position, at, f"{quoted(text)} is given twice; remove one of the two")
         elif text is not None:
             values.add(text)
+    if ANY_VALUE in values and len(values) > 1:
+        section.refuse_at(node.position, path, f"has `{ANY_VALUE}`, which is any value, beside others; {_ANY_FIX}")
     return tuple(sorted(values))
 
 
@@ -112,12 +116,17 @@ def _number_text(text: str) -> str | None:
     return None if number in (float("inf"), float("-inf")) else as_text(number)
 
 
-def can_be_compared(text: str) -> bool:
-    """Returns whether telemetry could ever say this."""
-    return 0 < len(text) <= _CHARACTERS_MAX and text.isprintable() and text == text.strip()
+def named(wanted: Wanted) -> dict[str, tuple[str, ...]]:
+    """Returns the attributes that are asked for by values, with these."""
+    return {key: values for key, values in wanted if values != (ANY_VALUE,)}
+
+
+def covers(own: tuple[str, ...], others: tuple[str, ...]) -> bool:
+    """Returns whether what has one of the values `others` has one of the values `own` in any case."""
+    return set(others) <= set(own) or (ANY_VALUE in own and NO_VALUE not in others)
 
 
 def not_comparable(text: str, what: str) -> str:
     """Returns what is wrong with a text that telemetry could never say."""
-    fix = f"write 1 to {_CHARACTERS_MAX} printable characters without blanks around them"
+    fix = f"write 1 to {CHARACTERS_MAX} printable characters without blanks around them"
     return f"{quoted(text)} cannot be {what}; {fix}"

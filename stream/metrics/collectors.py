@@ -199,7 +199,7 @@ def _ledger(engines: Iterable[Engine]) -> Iterator[Metric]:
     yield family
     overflow = CounterMetricFamily(
         "qma_items_overflowed",
-        "Items counted that found no service, or no version, of their own.",
+        "Items counted that found no service, no version or, by objective, no cohort of their own.",
         labels=["log_partition", "beyond"],
     )
     for engine in engines:

@@ -92,7 +92,10 @@ def _alert_states(engine: Engine) -> Hashable:
         for name, alert in own.alerts.items()
         if alert.state is AlertState.FIRING
     ]
-    return engine.state.config_version, tuple(firing)
+    found = [
+        (digest, *sorted(values)) for service in engine.services.values() for digest, values in service.cohorts.items()
+    ]
+    return engine.state.config_version, tuple(firing), tuple(found)
 
 
 def _alerts(engine: Engine) -> Mapping[Gauge, Samples]:

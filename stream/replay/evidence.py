@@ -15,6 +15,7 @@ from stream.core.engine.windows import Reader, close_windows, window_start
 from stream.core.log import LogRecord, decode_record
 from stream.core.rendering import Rendered
 from stream.core.slo.burn_rate import window_lengths
+from stream.core.slo.cohorts import found_cohort
 from stream.core.slo.spec import Bundle, Objective, decode_bundle
 from stream.core.units import MINUTE_NS, WEIGHT_ONE
 from stream.kafka.clients import ConsumerRecord, TopicPartition
@@ -133,8 +134,8 @@ class Definition:
         return self.objective.since if self.objective.since is not None else self.version
 
 
-async def definition_of(topics: Topics, digest: str, config_version: int) -> Definition | None:
-    """Returns an objective by its digest, as it was under a configuration, or else in the nearest one that is kept.
+async def definition_of(topics: Topics, about: Mapping[str, Any], config_version: int) -> Definition | None:
+    """Returns the objective that an event is about, as it was under a configuration, or the nearest one that is kept.
 
     Its alerting is no part of the digest, so another configuration's may differ in that.
     """
@@ -144,14 +145,20 @@ async def definition_of(topics: Topics, digest: str, config_version: int) -> Def
     found: Definition | None = None
     async for record in topics.records(stretches):
         bundle = decode_bundle(record.value) if record.value is not None else None
-        objective = _with_digest(bundle, digest)
+        objective = _objective_of(bundle, about)
         if bundle is not None and objective is not None and (found is None or record.offset <= config_version):
             found = Definition(objective=objective, version=record.offset, bundle=bundle)
     return found
 
 
-def _with_digest(bundle: Bundle | None, digest: str) -> Objective | None:
-    return next((o for o in bundle.objectives if o.digest == digest), None) if bundle is not None else None
+def _objective_of(bundle: Bundle | None, about: Mapping[str, Any]) -> Objective | None:
+    """Returns the objective that the data of an event are about; a cohort that was found is not configured itself."""
+    if bundle is None:
+        return None
+    cohort = str(about.get("cohort", ""))
+    found = (found_cohort(o, cohort[len(o.finds) + 1 :]) for o in bundle.objectives if o.finds)
+    digest = about.get("objective_digest")
+    return next((o for o in (*bundle.objectives, *found) if o.digest == digest), None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -316,11 +323,12 @@ def folded(event: Published, engine: Engine, outputs: Sequence[Rendered]) -> Fol
         if output.topic == event.topic and output.value and output.id == event.event["id"]:
             done.is_there = True
             done.differences = field_differences(event.value, output.value)
-    objective = _with_digest(engine.bundle, str(event.data.get("objective_digest")))
+    objective = _objective_of(engine.bundle, event.data)
     if engine.bundle is not None and objective is not None:
+        known = engine.stage_of(objective).services[objective.service].states
         done.definition = Definition(objective=objective, version=engine.state.config_version, bundle=engine.bundle)
         minute = minute_of_event(event)
-        if minute is not None:
+        if minute is not None and objective.digest in known:
             done.cells = window_cells(engine, objective, minute)
     return done
 

@@ -120,8 +120,10 @@ def test_what_cannot_be_counted_says_why():
     about = objective()
     composite = objective(signal=SliSignal.INDICATORS)
     sliced = objective(method=BudgetingMethod.TIMESLICES, slices=Slices(minutes=5, target="0.9"))
+    finder = objective(finds="k8s.pod.name", cohort="k8s.pod.name=__other__")
 
     assert "made of what other objectives have published" in why_not(composite, standing(composite))
+    assert "which cohorts there were then is not known" in why_not(finder, standing(finder))
     assert "no checkpoint knows it yet" in why_not(about, Standing(states={}))
     assert "no checkpoint knows it yet" in why_not(about, standing(about, version=6))
     assert "no checkpoint knows it yet" in why_not(about, standing(objective("another")))

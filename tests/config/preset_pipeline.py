@@ -16,7 +16,7 @@ from stream.core.engine import Engine
 from stream.core.events import Output, SliEvent
 from stream.core.log import encode_record
 from stream.core.rendering import render
-from stream.core.slo.spec import Bundle, Settings
+from stream.core.slo.spec import Bundle, Objective, Settings
 from stream.core.units import MINUTE_NS
 from stream.ingest.cycle import Cycle, Fetched, Session, decode_piece, pieces, progress_of
 from stream.ingest.decoding import Decoders, Decoding
@@ -93,6 +93,10 @@ class Pipeline:
     def said(self, kind: type[Kind]) -> list[Kind]:
         """Returns the outputs of a kind, in order."""
         return [output for output in self.outputs if isinstance(output, kind)]
+
+    def found(self) -> list[Objective]:
+        """Returns the cohorts that were found."""
+        return [o for service in self.engine.services.values() for o in service.objectives if o.is_found]
 
     def indicators(self, objective: str) -> dict[int, SliEvent]:
         """Returns the newest indicator of each minute of an objective; minutes count from T0."""

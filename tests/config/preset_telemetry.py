@@ -76,6 +76,8 @@ REQUESTS = "http.server.request.duration"
 BOUNDS = (0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
 """Source: semantic conventions 1.44, `docs/http/http-metrics.md`, `http.server.request.duration`."""
 
+POD, OTHER_POD = "checkout-7d4b9c6f5-x2x9k", "checkout-7d4b9c6f5-q8w4z"
+
 ORDERS = {"http.request.method": "GET", "url.scheme": "https", "http.route": "/orders"}
 
 
@@ -212,18 +214,19 @@ SPAN_PRESETS: dict[str, Preset] = {
         {"error-rate": {0: seen(3, 8, excluded=1)}},
     ),
     "instance-divergence": Preset(
-        http(by=pod("checkout-0"))
-        + http(500, by=pod("checkout-1"))
-        + http(by=pod("checkout-2"))
-        + http(by=pod("checkout-7"))
-        + http(500, "/healthz", by=pod("checkout-1"))
-        + not_served(pod("checkout-1")),
+        # Pods are found in the first minute; the next one is the first that all of them were there for.
+        http(by=pod(POD))
+        + http(by=pod(OTHER_POD))
+        + not_served(pod("checkout-no-request"))
+        + http(by=pod(POD), minute=1)
+        + http(500, by=pod(OTHER_POD), minute=1)
+        + http(500, "/healthz", by=pod(OTHER_POD), minute=1)
+        + http(minute=1),
         {
-            "instance-divergence": {0: seen(3, 4, excluded=1)},
-            "instance-divergence@checkout-0": {0: seen(1, 1)},
-            "instance-divergence@checkout-1": {0: seen(0, 1, excluded=1)},
-            "instance-divergence@checkout-2": {0: seen(1, 1)},
-            "instance-divergence@__other__": {0: seen(1, 1, excluded=4)},
+            "instance-divergence": {0: seen(2, 2), 1: seen(2, 3, excluded=1)},
+            f"instance-divergence@{POD}": {1: seen(1, 1)},
+            f"instance-divergence@{OTHER_POD}": {1: seen(0, 1, excluded=1)},
+            "instance-divergence@__other__": {1: seen(1, 1)},
         },
     ),
     "latency-p95": Preset(

@@ -241,7 +241,7 @@ TABLE: dict[str, dict[str, Any]] = {
 OVER_OTHERS = ("composite", "coverage")
 """Their objectives are over others, which come first."""
 
-COHORTS = {"cohorts": 3, "canary-delta": 2, "canary-similarity": 2, "instance-divergence": 4}
+COHORTS = {"cohorts": 3, "canary-delta": 2, "canary-similarity": 2, "instance-divergence": 1}
 SECOND_SLOS = {
     "collector-delivery": 1,
     "evidence-completeness": 1,
@@ -325,6 +325,12 @@ def test_the_example_with_cohorts_divides_by_tier() -> None:
         "customer.tier=silver",
         "customer.tier=__other__",
     ]
+
+
+def test_the_example_of_diverging_instances_finds_pods_and_opens_a_ticket_for_one_alone() -> None:
+    whole, finder = load_configuration([EXAMPLES / "instance-divergence.yaml"], now_ns=NOW_NS).objectives
+    assert (whole.finds, finder.finds) == ("", "k8s.pod.name")
+    assert [(rule.kind, rule.gap_max) for rule in finder.alerting.rules] == [(RuleKind.COHORT_GAP, Fraction("0.005"))]
 
 
 def test_the_example_with_policies_pages_at_14_4_times_and_tickets_at_2_times() -> None:

@@ -413,6 +413,7 @@ BEYOND_THE_SCHEMA = {
     "cohorts_selected_already",
     "composite_calls_of_one",
     "composite_component_composite",
+    "composite_component_found",
     "composite_component_of_several",
     "composite_component_twice",
     "composite_component_unknown",

@@ -22,7 +22,7 @@ from stream.core.slo.sli import Sli
 from stream.metrics.collectors import StateCollector
 from tests.config.preset_messages import METRICS, Messages, gauge, http
 from tests.config.preset_pipeline import PREFIX, Pipeline, bundle_of
-from tests.config.preset_telemetry import PRESETS, QMA, Seen, each, half_sampled
+from tests.config.preset_telemetry import OTHER_POD, POD, PRESETS, QMA, Seen, each, half_sampled
 from tests.core.engine.log_writer import LogWriter, bundle, minute_by_minute, objective, run, steady
 from tests.metrics.shown import scrape, status
 
@@ -64,9 +64,10 @@ def test_every_example_has_telemetry() -> None:
 def test_an_example_counts_what_its_sources_send(name: str) -> None:
     preset, pipeline = PRESETS[name], ran(name)
     found: dict[str, Mapping[int, Seen]] = {}
-    for one in pipeline.bundle.objectives:
+    for one in (*pipeline.bundle.objectives, *pipeline.found()):
         minutes = pipeline.indicators(one.name)
-        told = {minute: seen(minutes[minute].minute_sli) for minute in range(last_minute(preset.sent) + 1)}
+        first = min(minutes) if one.is_found else 0
+        told = {minute: seen(minutes[minute].minute_sli) for minute in range(first, last_minute(preset.sent) + 1)}
         found[one.name] = {minute: figures for minute, figures in told.items() if figures != NOTHING}
     expected = {of or name: dict(minutes) for of, minutes in preset.seen.items()}
     assert found == expected
@@ -174,7 +175,7 @@ def test_a_planned_exclusion_leaves_its_minutes_out_of_the_budget() -> None:
         ("cohorts", {"gold": 3 / 5 - 1 / 2, "silver": 3 / 5 - 1, "__other__": 3 / 5 - 1 / 2}),
         ("canary-delta", {"1.11": 4 / 5 - 1 / 2, "__other__": 4 / 5 - 1}),
         ("canary-similarity", {"1.11": 0, "__other__": 0}),
-        ("instance-divergence", {"checkout-0": -1 / 4, "checkout-1": 3 / 4, "checkout-2": -1 / 4, "__other__": -1 / 4}),
+        ("instance-divergence", {POD: 4 / 5 - 1, OTHER_POD: 4 / 5 - 1 / 2, "__other__": 4 / 5 - 1}),
     ],
 )
 def test_a_cohort_tells_how_much_worse_it_is_than_everyone(name: str, gaps: Mapping[str, float]) -> None:

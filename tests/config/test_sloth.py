@@ -176,6 +176,23 @@ def test_what_is_imported_loads_as_objectives_that_count_the_same(
     assert imported(tmp_path, found) == objectives
 
 
+@pytest.mark.parametrize(
+    ("error", "total", "counts"),
+    [
+        ('error!=""', "", {"good_attributes": (("error", ("!*",)),)}),
+        ('error=~".+"', "", {"good_attributes": (("error", ("!*",)),)}),
+        ('result=~"refused|"', "", {"bad_attributes": (("result", ("!*", "refused")),)}),
+        ('a="1",tier!=""', 'tier!=""', {"without": (("tier", ("!*",)),), "bad_attributes": (("a", ("1",)),)}),
+        ('a="1",tier!~".+"', 'tier=""', {"attributes": (("tier", ("!*",)),), "bad_attributes": (("a", ("1",)),)}),
+    ],
+)
+def test_whether_there_is_a_label_at_all(error: str, total: str, counts: dict[str, Any], tmp_path: Path) -> None:
+    # Source: Prometheus documentation, "Querying basics": a matcher of an empty value selects series without the label.
+    found = read(tmp_path, EVENTS.format(error=f"'{counted(error)}'", total=f"'{counted(total)}'"))
+    (one,) = imported(tmp_path, found)
+    assert {name: getattr(one, name) for name in counts} == counts
+
+
 def test_an_slo_that_cannot_be_expressed_is_one_line_and_the_others_stay(tmp_path: Path) -> None:
     found = read_sloth(HERE / "mixed.yml", Places())
     assert [str(problem).partition("mixed.yml:")[2].partition(";")[0] for problem in found.problems] == [
@@ -209,7 +226,8 @@ VALID = EVENTS.format(error=ONE, total=ALL)
         ),
         (counted('a="1",b!="2"'), ALL, "asks for labels that are something and, by `b`, for some that are not"),
         (counted('a!="1",b!="2"'), ALL, "asks for labels that are something and, by `a` or `b`"),
-        (counted('a=""'), ALL, 'error_query: `a=""` asks whether there is a label'),
+        (counted('a="*"'), ALL, "error_query: `*` means any value in an SLO, and not itself"),
+        (counted('c="1",job=""'), counted('job=""'), "error_query: selects several services by `service.name`"),
         (counted('a="1",a="2"'), ALL, 'error_query: nothing can match `a="1"` and `a="2"`'),
         (ALL, ALL, "error_query: every event that the total counts is an error"),
         (counted('a="1"'), counted('a="2"'), "error_query: counts events that the total does not, by `a`"),

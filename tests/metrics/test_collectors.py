@@ -20,8 +20,10 @@ from stream.core.service_key import partition_of
 from stream.ingest.shuffle import IngestStats
 from stream.metrics.collectors import IngestCollector, StateCollector
 from stream.worker.status import StateStatus
+from tests.core.engine.cohort_oracle import objectives as cohort_objectives
 from tests.core.engine.log_writer import SERVICE, T0_NS, LogWriter, bundle, minute_by_minute, objective, run, steady
 from tests.core.engine.scenarios import BAD, GOOD, QUIET, rich_log
+from tests.core.engine.test_cohorts import minute
 from tests.metrics.shown import OPENMETRICS, expose, scrape, series, status, value
 
 CATALOGUE = Path(__file__).parents[2] / "schemas" / "metrics.v1.yaml"
@@ -270,3 +272,31 @@ def test_texts_that_are_no_utf8_are_counted_by_topic():
     families = scrape(IngestCollector(stats()))
 
     assert value(families["qma_ingest_invalid_text_items"], topic="otlp_spans") == 9
+
+
+def test_cohorts_that_are_found_are_shown_while_they_have_events():
+    finder = cohort_objectives()
+    pods = [[*minute(i, ("a", 10, 0)), *(minute(i, ("b", 10, 9)) if i < 8 else [])] for i in range(90)]
+    writer = LogWriter(bundle(*finder, cohorts_max=2))
+    minute_by_minute(writer, [*pods, minute(90, ("c", 10, 0))])
+    engine = Engine(0)
+    collector = StateCollector(status(engine))
+    shown = []
+    for offset, (time_ns, record) in enumerate(writer.log):
+        engine.apply(offset, time_ns, record)
+        if offset in (8, 80, 90):
+            families = scrape(collector)
+            shown.append(
+                [
+                    {sample.labels["objective"].partition("@")[2] for sample in families[name].samples}
+                    for name in ("qma_sli_ratio", "qma_alert_firing")
+                ]
+            )
+            firing = {s.labels["objective"] for s in families["qma_alert_firing"].samples if s.value}
+            assert firing == ({"availability@b"} if offset == 8 else set())
+    others = {"__other__"}
+    assert shown == [
+        [{"", "a", "b"}, others | {"a", "b"}],
+        [{"", "a"}, others | {"a", "b"}],
+        [{"", "a"}, others | {"a", "c"}],
+    ]

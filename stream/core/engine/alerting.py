@@ -148,8 +148,10 @@ def _never_came(state: State, reader: Reader, length_minutes: int) -> int:
 def _is_behind(reader: Reader, rule: BurnRule, active: bool) -> bool | None:
     """Returns whether a cohort is worse than everyone by more than it may be; to begin with, not by chance."""
     assert rule.gap_max is not None
-    if not reader.is_covered(rule.short_minutes):
+    if not reader.is_covered(rule.short_minutes) or reader.events_row is None:
         return None
+    if not active and _is_share_within(reader, reader.events_row, rule.short_minutes, rule.gap_max):
+        return False
     long, short = reader.cohort_gap(rule.long_minutes), reader.cohort_gap(rule.short_minutes)
     if long is None or short is None:
         return None
@@ -161,10 +163,13 @@ def _is_quiet(reader: Reader, short_minutes: int) -> bool:
     """Returns whether the short window, which has data, burns at most as fast as the budget allows: no rule burns
     then. What adjustments exclude could only make it quieter, or leave no data."""
     assert reader.row is not None
-    weights, weights_bad = reader.closing.weights(short_minutes)
-    allowed = reader.objective.bad_ratio_max
-    quiet = weights_bad[reader.row] * allowed.denominator < weights[reader.row] * allowed.numerator
-    return quiet and not reader.own.excluded
+    return _is_share_within(reader, reader.row, short_minutes, reader.objective.bad_ratio_max)
+
+
+def _is_share_within(reader: Reader, row: int, minutes: int, share: Fraction) -> bool:
+    """Returns whether the share of what is bad in a window is below one, for certain: two products of integers tell."""
+    weights, weights_bad = reader.closing.weights(minutes)
+    return weights_bad[row] * share.denominator < weights[row] * share.numerator and not reader.own.excluded
 
 
 def _is_beyond_chance(cell: list[int], reader: Reader) -> bool:
@@ -278,4 +283,5 @@ def _read(state: State, reader: Reader, rule: BurnRule, coming: Forecast | None)
         renewed_in_minutes=reader.renewed_in_minutes,
         cohort_gap=reader.cohort_gap(rule.long_minutes) if rule.kind is RuleKind.COHORT_GAP else None,
         forecast=coming,
+        compared_minutes=reader.compared_minutes(rule.long_minutes),
     )

@@ -6,14 +6,15 @@ from stream.core.certificate.lifecycle import Trigger
 from stream.core.engine.admission import FUTURE_AFTER_NS
 from stream.core.engine.alerting import end_alerts, rules_of
 from stream.core.engine.certificates import change_certificate
-from stream.core.engine.chunks import span_keys_of
 from stream.core.engine.losses import ask_for_losses
 from stream.core.engine.services import ObjectiveState, Service
-from stream.core.engine.state import SERIES, VERSIONS, State
+from stream.core.engine.state import State
+from stream.core.engine.withdrawal import withdraw
 from stream.core.errors import IncompatibleError
 from stream.core.events import Output, StatusGone
 from stream.core.slo.spec import Bundle, Objective, decode_bundle
-from stream.core.units import minute_of
+
+_WITHDRAWN = "The objective is no longer configured, so nobody watches it."
 
 
 def apply_config(state: State, second: State, version: int, body: bytes) -> list[Output]:
@@ -72,7 +73,10 @@ def _check_unchanged(before: Bundle | None, after: Bundle) -> None:
             )
 
 
-def _replace_objectives(state: State, service: Service, wanted: list[Objective]) -> list[Output]:
+def _replace_objectives(state: State, service: Service, configured: list[Objective]) -> list[Output]:
+    stay = {objective.digest for objective in configured}
+    service.cohorts = {digest: values for digest, values in service.cohorts.items() if digest in stay}
+    wanted = service.with_cohorts(configured)
     after = {objective.digest: objective for objective in wanted}
     outputs: list[Output] = []
     if {o.digest for o in service.claimed} != {o.digest for o in wanted if o.certified}:
@@ -81,7 +85,7 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
     for objective in service.objectives:
         stays = after.get(objective.digest)
         if stays is None:
-            outputs += [*_withdraw(state, service, objective), StatusGone(objective=objective)]
+            outputs += withdraw(state, service, objective, _WITHDRAWN)
         else:
             kept = {rule.name for rule in rules_of(stays)}
             alerts = service.states[objective.digest].alerts
@@ -97,28 +101,13 @@ def _replace_objectives(state: State, service: Service, wanted: list[Objective])
 
 
 def _new_state(state: State, service: Service, objective: Objective) -> ObjectiveState:
-    """History begins after everything that was counted without this objective; on a fresh log, with the log.
+    """Returns the state of an objective that is new.
 
-    That of a composite begins with those of its components (`composites.begin_histories`), at the latest where the
-    last of these can begin.
+    The history of a composite begins with those of its components (`composites.begin_histories`), at the latest where
+    the last of these can begin.
     """
     since = objective.since if objective.since is not None else state.config_version
-    newest = [service.newest_minute] if service.newest_minute is not None else []
-    if state.clocks.frontier_ns is not None:
-        is_first = state.heard is None
-        newest.append(minute_of(state.clocks.frontier_ns if is_first else state.clocks.now_ns + FUTURE_AFTER_NS))
-    return ObjectiveState(since=since, start_minute=max(newest) + 1 if newest else None)
-
-
-def _withdraw(state: State, service: Service, objective: Objective) -> list[Output]:
-    """Forgets an objective that is no longer configured; its alerts end, so that nobody waits."""
-    alerts = service.states[objective.digest].alerts
-    explanation = "The objective is no longer configured, so nobody watches it."
-    outputs = end_alerts(state, objective, alerts, (), explanation)
-    del service.states[objective.digest]
-    state.latest.pop(objective.digest, None)
-    state.changes.spans.update(span_keys_of(state, service.key))
-    for store in (SERIES, VERSIONS):
-        cells = state.cells[store]
-        cells.drop([key for key in cells.index if key[0] == service.key and key[1] == objective.digest])
-    return outputs
+    read_until_ns = state.clocks.frontier_ns
+    if read_until_ns is not None and state.heard is not None:
+        read_until_ns = state.clocks.now_ns + FUTURE_AFTER_NS
+    return service.new_state(since, read_until_ns)

@@ -11,7 +11,7 @@ import numpy as np
 from stream.core.cells import COLUMNS, Column
 from stream.core.columns import Array, RejectReason
 from stream.core.engine.admission import Admitted, Repetitions, admit, judge
-from stream.core.engine.counting import count
+from stream.core.engine.counting import Countable, count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Predicate, Tally, grouped, without
 from stream.core.engine.verdicts import Items, Verdicts
@@ -100,17 +100,29 @@ class _Taken:
     def __init__(self, points: Points, steps: Steps, index: Array) -> None:
         self.points, self.steps, self.index = points, steps, index
 
-    def tally(self, admitted: Admitted, wanted: Array, predicate: Predicate) -> Tally:
-        """Returns what is added to the cells of objectives with this predicate, per pair and minute."""
+    @property
+    def attributes(self) -> Array:
+        """Indices into the attribute sets."""
+        return self.points.attributes[self.index]
+
+    def tally(self, predicate: Predicate, wanted: Array, part: Array, minute: Array) -> Tally:
+        """Returns what is added to the cells of objectives with this predicate, per part and minute.
+
+        Args:
+            predicate: What counts.
+            wanted: bool[parts].
+            part: int64[taken], of each point: its pair, or a part of one.
+            minute: int64[taken].
+        """
         assert predicate.metric is not None
         points = self.points
-        selected = wanted[admitted.pair] & self._named(
+        selected = wanted[part] & self._named(
             predicate.metric, predicate.good_metric or predicate.bad_metric or predicate.metric
         )
         if predicate.kinds and selected.any():
             selected &= np.isin(points.kind[self.index], predicate.kinds)
         if predicate.attributes and selected.any():
-            selected &= having(points.attribute_sets, predicate.attributes)[points.attributes[self.index]]
+            selected &= having(points.attribute_sets, predicate.attributes)[self.attributes]
         if predicate.raw is not None or (predicate.threshold is not None and predicate.threshold.attribute is None):
             chosen, values = self._of_values(np.flatnonzero(selected), predicate)
         else:
@@ -118,7 +130,7 @@ class _Taken:
         if predicate.without and len(chosen):
             excluded = having_any(points.attribute_sets, predicate.without)
             values = without(values, excluded[points.attributes[self.index[chosen]]])
-        return grouped(admitted.pair[chosen], admitted.minute[chosen], values)
+        return grouped(part[chosen], minute[chosen], values)
 
     def _named(self, *names: str) -> Array:
         """Returns bool[taken]: whether a point is of a metric with one of the names."""
@@ -186,4 +198,10 @@ def _values(n: Array, bad: Array, unsure: Array) -> Array:
 
 
 def _count(state: State, record: LogRecord, admitted: Admitted, taken: _Taken) -> None:
-    count(state, record, admitted, _SIGNALS, lambda predicate, wanted: taken.tally(admitted, wanted, predicate))
+    def tally(predicate: Predicate, wanted: Array, part: Array | None) -> Tally:
+        return taken.tally(predicate, wanted, admitted.pair if part is None else part, admitted.minute)
+
+    counted = Countable(
+        signals=_SIGNALS, attributes=taken.attributes, attribute_sets=taken.points.attribute_sets, tally=tally
+    )
+    count(state, record, admitted, counted)

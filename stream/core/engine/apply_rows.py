@@ -6,7 +6,7 @@ import numpy as np
 
 from stream.core.columns import Array, Kind, RowFlag, Rows
 from stream.core.engine.admission import Admitted, Repetitions, admit, judge
-from stream.core.engine.counting import count
+from stream.core.engine.counting import Countable, count
 from stream.core.engine.state import State
 from stream.core.engine.tally import Places, RowTally
 from stream.core.engine.verdicts import Items
@@ -33,7 +33,10 @@ def apply_rows(state: State, record: LogRecord, rows: Rows, repetitions: Repetit
         chosen = rows.take(admitted.index) if len(admitted) < len(rows) else rows
         places = Places.at(admitted.pair, admitted.minute)
         tally = RowTally(chosen, places, _may_be_exemplars(state, chosen, admitted))
-        service = count(state, record, admitted, _SIGNALS, tally.of)
+        counted = Countable(
+            signals=_SIGNALS, attributes=chosen.attributes, attribute_sets=chosen.attribute_sets, tally=tally.of
+        )
+        service = count(state, record, admitted, counted)
         _add_durations(state, chosen, admitted, service, tally.of_kinds(SKETCHED_KINDS))
     repetitions.counted(items, verdicts.open)
     verdicts.count()

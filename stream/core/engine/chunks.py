@@ -230,7 +230,7 @@ def _restore_manifest(state: State, manifest: dict[str, Any]) -> None:
     state.incarnations = {name: Incarnation(*seen) for name, *seen in manifest["incarnations"]}
     state.forgot_incarnations = manifest["forgot_incarnations"]
     state.streams.memory.load_rest(manifest["streams"])
-    state.overflowed = manifest.get("overflowed", state.overflowed)
+    state.overflowed |= manifest.get("overflowed", {})
     state.ignored_backfills = manifest.get("ignored_backfills", 0)
 
 
@@ -269,6 +269,7 @@ def _attach_objectives(state: State) -> None:
     for objective in state.own_objectives():
         state.services[objective.service].objectives.append(objective)
     for service in state.services.values():
+        service.objectives = service.with_cohorts(service.objectives)
         service.exclude(state.bundle.adjustments)
     if state.heard is None:
         ask_for_losses(state)

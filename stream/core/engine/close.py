@@ -6,22 +6,23 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from stream.core.certificate.lifecycle import CertificateState, Trigger
-from stream.core.engine.alerting import advance_alerts
+from stream.core.engine.alerting import advance_alerts, end_alerts
 from stream.core.engine.budgets import advance_budget, enter_deploys
 from stream.core.engine.certificates import advance_certificates, change_certificate
 from stream.core.engine.clocks import Clocks
 from stream.core.engine.composites import begin_histories, book_composites, calls_of, shares_of
 from stream.core.engine.expectations import missing_of_window
-from stream.core.engine.services import Service
+from stream.core.engine.overflow import IDLE_MINUTES
+from stream.core.engine.services import ObjectiveState, Service
 from stream.core.engine.slices import book_slices
 from stream.core.engine.state import State
 from stream.core.engine.windows import Closing, Reader, close_versions, close_windows, settle
-from stream.core.events import Output, SketchEvent, SliEvent, StatusEvent
+from stream.core.events import Output, SketchEvent, SliEvent, StatusEvent, StatusGone
 from stream.core.exemplars import Exemplars
 from stream.core.sketch import quantiles as quantiles_of
 from stream.core.sketch import wire
 from stream.core.slo.alerts import AlertState
-from stream.core.slo.burn_rate import window_lengths
+from stream.core.slo.burn_rate import duration, window_lengths
 from stream.core.slo.sli import budget, sli
 from stream.core.slo.spec import Objective
 from stream.core.units import DAY_MINUTES, HOUR_MINUTES, MINUTE_NS, minute_of
@@ -152,6 +153,10 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         settle(state, service, objective, minute)
         if own.start_minute is None or minute < own.start_minute:
             continue
+        if objective.is_found and not closing.catching_up and _is_idle(own, minute):
+            outputs += _fall_silent(state, objective, own)
+            continue
+        own.is_silent = False
         reader = Reader(state, service, objective, closing)
         own.has_data |= reader.events_row is not None
         event = _sli_event(state, reader, quantiles=durations, exemplars=exemplars)
@@ -159,13 +164,31 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         event = event if gap is None else replace(event, cohort_gap=gap)
         state.latest[objective.digest] = event
         outputs.append(event)
-        outputs += advance_budget(state, reader, event)
-        outputs += enter_deploys(state, reader, event, deployed)
+        if not objective.finds:
+            outputs += advance_budget(state, reader, event)
+            outputs += enter_deploys(state, reader, event, deployed)
         if not closing.catching_up:
             outputs += advance_alerts(state, service, reader, exemplars)
     if digest is not None and state.bundle.settings.publish_sketches:
         outputs.append(SketchEvent(context=state.context(), service=service.key, minute=minute, centroids=wire(digest)))
     return outputs
+
+
+def _is_idle(own: ObjectiveState, minute: int) -> bool:
+    return own.newest_minute is not None and own.newest_minute < minute - IDLE_MINUTES
+
+
+def _fall_silent(state: State, objective: Objective, own: ObjectiveState) -> list[Output]:
+    """Nothing is published of a cohort that was found and is idle, until it has events again: what is gone stays gone.
+
+    It keeps its history for as long as nothing needs its room.
+    """
+    if own.is_silent:
+        return []
+    own.is_silent = True
+    state.latest.pop(objective.digest, None)
+    explanation = f"{objective.cohort} had no event for {duration(IDLE_MINUTES)}."
+    return [*end_alerts(state, objective, own.alerts, (), explanation), StatusGone(objective=objective)]
 
 
 def _sli_event(

@@ -1,7 +1,8 @@
-"""More services or versions than may be kept: the longest idle makes room, and the rest is counted together.
+"""More services, versions or cohorts than may be kept: the longest idle makes room, and the rest is counted together.
 
 Nothing is dropped: items of a service that finds no room are counted, and of no objective, since a service with one is
-always kept; those of a version that finds none are counted for the version `__other__`, which is never certified.
+always kept; those of a version that finds none are counted for the version `__other__`, which is never certified; those
+of a value that finds no cohort, for the cohort `__other__`.
 """
 
 from __future__ import annotations
@@ -13,8 +14,10 @@ from stream.core.engine.certificates import change_certificate
 from stream.core.engine.chunks import span_keys_of
 from stream.core.engine.services import Service
 from stream.core.engine.state import VERSIONS, State
+from stream.core.engine.withdrawal import withdraw
 from stream.core.events import Output
-from stream.core.units import HOUR_MINUTES, MINUTE_NS
+from stream.core.slo.spec import Objective
+from stream.core.units import HOUR_MINUTES, MINUTE_NS, minute_of
 
 OTHER_VERSION = "__other__"
 
@@ -23,7 +26,7 @@ IDLE_MINUTES = HOUR_MINUTES
 
 
 class Room:
-    """Makes room in a partition, in the order of idleness, for the services and versions that a record brings."""
+    """Makes room in a partition, in the order of idleness, for the services, versions and cohorts of a record."""
 
     def __init__(self, state: State) -> None:
         self.outputs: list[Output] = []
@@ -31,6 +34,7 @@ class Room:
         self._idle_before = state.clocks.now_ns // MINUTE_NS - IDLE_MINUTES
         self._services: list[str] | None = None
         self._versions: dict[str, list[str]] = {}
+        self._cohorts: dict[str, list[Objective]] = {}
 
     def for_service(self) -> bool:
         """Returns whether one more service may be kept, after retiring one where that is needed."""
@@ -59,6 +63,39 @@ class Room:
             return False
         self._retire_version(service, idle.pop(0))
         return True
+
+    def may_find(self, service: Service, rest: Objective) -> bool:
+        """Returns whether `rest` may find any cohort. Ask before those of the record begin, which are not idle."""
+        assert self._state.bundle is not None
+        idle = self._cohorts[rest.digest] = self._idle_cohorts(service, rest)
+        return bool(idle) or len(service.cohorts.get(rest.digest, ())) < self._state.bundle.settings.cohorts_max
+
+    def for_cohort(self, service: Service, rest: Objective) -> bool:
+        """Returns whether one more cohort may be found by `rest`, after retiring one where that is needed."""
+        assert self._state.bundle is not None
+        values, idle = service.cohorts.setdefault(rest.digest, set()), self._cohorts[rest.digest]
+        if len(values) < self._state.bundle.settings.cohorts_max:
+            return True
+        if not idle:
+            return False
+        cohort = idle.pop(0)
+        self.outputs += withdraw(self._state, service, cohort, "The cohort was idle and made room for another one.")
+        service.objectives = [objective for objective in service.objectives if objective is not cohort]
+        values.discard(cohort.cohort_value)
+        return True
+
+    def _idle_cohorts(self, service: Service, rest: Objective) -> list[Objective]:
+        """Returns the cohorts that were found by `rest` and are idle, the longest first.
+
+        What counts is how far everything has been read: while a backlog is, none of them is idle because of that.
+        """
+        frontier_ns = self._state.clocks.frontier_ns
+        if frontier_ns is None:
+            return []
+        found = [o for o in service.objectives if o.is_found and o.cohort_of == rest.cohort_of]
+        newest = [(service.states[o.digest].newest_minute or 0, o.cohort_value, o) for o in found]
+        idle_before = minute_of(frontier_ns) - IDLE_MINUTES
+        return [o for minute, _, o in sorted(newest, key=lambda one: one[:2]) if minute < idle_before]
 
     def _idle_services(self) -> list[str]:
         """Returns the services without an objective that are idle, the longest first. None that came a moment ago."""

@@ -110,6 +110,7 @@ class SeriesIndex:
         self._position = Numbers()  # by objective
         self._layers_of: list[tuple[int, ...]] = []  # by service
         self._levels: dict[tuple[Predicate, int], int] = {}
+        self._cohorts: dict[tuple[int, str], int] = {}  # of the one that finds them, and value
 
     def clear(self) -> None:
         """Forgets what was found: series were dropped, or objectives or services came or went."""
@@ -159,6 +160,14 @@ class SeriesIndex:
         """Returns int64[n]: the number of the objective of each service in a layer, or `NONE`."""
         layer.widen(len(self.services))
         return layer.objective.values[services]
+
+    def cohort(self, rest: int, value: str) -> int:
+        """Returns the number of the cohort of a value; `rest`, the objective that finds them, where it has none."""
+        return self._cohorts.get((rest, value), rest)
+
+    def names(self, pairs: Array) -> list[tuple[str, str] | None]:
+        """Returns the service and version of each pair; None for `NONE`."""
+        return [None if number == NONE else self._keys[number] for number in pairs.tolist()]
 
     def rows(self, pairs: Array, objectives: Array) -> tuple[Array, Array]:
         """Returns the rows of series, both int64[n], of the version of each pair and of all versions together.
@@ -211,14 +220,19 @@ class SeriesIndex:
         self.services.append(service)
         levels: dict[Predicate, int] = {}
         layers: list[int] = []
-        for position, (_, digest, predicate) in enumerate(service.targets()):
+        first, named = len(self.targets), enumerate(service.objectives)
+        rests = {o.cohort_of: first + at for at, o in named if o.finds and not o.is_found}
+        for position, (objective, digest, predicate) in enumerate(service.targets()):
             state = service.states[digest]
-            level = levels[predicate] = levels.get(predicate, -1) + 1
-            layer = self._levels.setdefault((predicate, level), len(self.layers))
-            if layer == len(self.layers):
-                self.layers.append(Layer(predicate))
-            self.layers[layer].add(number, len(self.targets))
-            layers.append(layer)
+            if objective.is_found:
+                self._cohorts[rests[objective.cohort_of], objective.cohort_value] = len(self.targets)
+            else:
+                level = levels[predicate] = levels.get(predicate, -1) + 1
+                layer = self._levels.setdefault((predicate, level), len(self.layers))
+                if layer == len(self.layers):
+                    self.layers.append(Layer(predicate))
+                self.layers[layer].add(number, len(self.targets))
+                layers.append(layer)
             self.targets.append(Target(service=service, digest=digest, state=state, position=position))
             self._rows.extend([self._series.index.get((service.key, digest, ""), NEW)])
             self._position.extend([position])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,8 +14,10 @@ from stream.core.exemplars import OpenExemplars
 from stream.core.sketch import Sketches
 from stream.core.slo.alerts import Alert
 from stream.core.slo.budget_ledger import BudgetLedger, Entry
+from stream.core.slo.cohorts import found_cohort
 from stream.core.slo.declared import Adjustment
-from stream.core.slo.spec import Objective
+from stream.core.slo.spec import OTHER_COHORT, Objective
+from stream.core.units import minute_of
 
 
 @dataclass(slots=True)
@@ -39,6 +41,8 @@ class ObjectiveState:
         backfilled: Minutes [first, end) before `start_minute` that were counted later (`engine.backfill`).
         unentered: Ledger entries of backfills that wait for the next minute to close.
         gaps: Of a composite: closed minutes of which not every component was heard of whole.
+        newest_minute: Of a cohort that was found: newest minute of its events.
+        is_silent: Of one: it had none for so long that nothing is published of it.
     """
 
     since: int
@@ -58,6 +62,8 @@ class ObjectiveState:
     backfilled: tuple[int, int] | None = None
     unentered: list[Entry] = field(default_factory=list)
     gaps: Spans = ()
+    newest_minute: int | None = None
+    is_silent: bool = False
 
     @property
     def is_broken(self) -> bool:
@@ -106,6 +112,7 @@ class ObjectiveState:
             "entered": sorted(self.entered),
             **self._dump_backfill(),
             **({"gaps": self.gaps} if self.gaps else {}),
+            **({"cohort": [self.newest_minute, self.is_silent]} if self.newest_minute is not None else {}),
         }
 
     def _dump_backfill(self) -> dict[str, Any]:
@@ -118,6 +125,7 @@ class ObjectiveState:
         """Returns the state that `dump` wrote, or a version that knew neither exemplars nor budget ledgers."""
         settled_period, settled_until, settled = body.get("settled", (None, None, []))
         backfilled = body.get("backfilled")
+        newest_minute, is_silent = body.get("cohort", (None, False))
         return cls(
             since=body["since"],
             start_minute=body["start_minute"],
@@ -134,6 +142,8 @@ class ObjectiveState:
             backfilled=None if backfilled is None else (backfilled[0], backfilled[1]),
             unentered=[Entry.load(entry) for entry in body.get("unentered", ())],
             gaps=tuple((start, end) for start, end in body.get("gaps", ())),
+            newest_minute=newest_minute,
+            is_silent=is_silent,
         )
 
 
@@ -143,10 +153,11 @@ class Service:
 
     Args:
         key: Its key.
-        objectives: The configured ones, ordered by name.
+        objectives: The configured ones, and the cohorts that were found, ordered by name.
         states: By digest of the objective.
         certificates: By policy and version.
         versions: All that were counted.
+        cohorts: The values that have a cohort, by digest of the objective that found them.
         sketches: Of the open minutes.
         newest_minute: Newest minute of its items.
         first_seen: Closed minute at which each version was there for the first time.
@@ -158,22 +169,44 @@ class Service:
     states: dict[str, ObjectiveState] = field(default_factory=dict)
     certificates: dict[str, Certificate] = field(default_factory=dict)
     versions: set[str] = field(default_factory=set)
+    cohorts: dict[str, set[str]] = field(default_factory=dict)
     sketches: Sketches = field(default_factory=Sketches)
     newest_minute: int | None = None
     first_seen: dict[str, int] = field(default_factory=dict)
     told: list[int] = field(default_factory=list)
     _targets: list[tuple[Objective, str, Predicate]] = field(default_factory=list)
 
+    def new_state(self, since: int, read_until_ns: int | None) -> ObjectiveState:
+        """Returns the state of an objective that rows of a configuration, or of a later one, count for.
+
+        History begins after everything that was counted without it; on a fresh log, with the log.
+
+        Args:
+            since: Version of the configuration.
+            read_until_ns: Time up to which everything was read; None while nobody knows.
+        """
+        newest = [self.newest_minute] if self.newest_minute is not None else []
+        if read_until_ns is not None:
+            newest.append(minute_of(read_until_ns))
+        return ObjectiveState(since=since, start_minute=max(newest) + 1 if newest else None)
+
+    def with_cohorts(self, configured: Sequence[Objective]) -> list[Objective]:
+        """Returns the configured objectives and the cohorts that they have found, ordered by name."""
+        finders = [(o, self.cohorts.get(o.digest, ())) for o in configured if o.finds]
+        found = [found_cohort(rest, value) for rest, values in finders for value in values]
+        return sorted([*configured, *found], key=lambda o: o.name)
+
     def targets(self) -> list[tuple[Objective, str, Predicate]]:
-        """Returns each configured objective with its digest and its predicate."""
+        """Returns each objective with its digest and its predicate."""
         if [objective for objective, _, _ in self._targets] != self.objectives:
             self._targets = [(o, o.digest, Predicate.of(o)) for o in self.objectives]
         return self._targets
 
     def exclude(self, adjustments: Iterable[Adjustment]) -> None:
-        """Tells each configured objective which minutes are left out of its budget."""
+        """Tells each objective which minutes are left out of its budget; a cohort that was found, those of the rest."""
         for objective in self.objectives:
-            own = [a for a in adjustments if objective.name in a.objectives]
+            name = f"{objective.cohort_of}@{OTHER_COHORT}" if objective.is_found else objective.name
+            own = [a for a in adjustments if name in a.objectives]
             self.states[objective.digest].exclude(own, objective.slice_minutes)
 
     def see_versions(self, minute: int) -> list[str]:
@@ -208,6 +241,7 @@ class Service:
             "states": {digest: state.dump() for digest, state in sorted(self.states.items())},
             "certificates": {key: c.dump() for key, c in sorted(self.certificates.items())},
             "versions": sorted(self.versions),
+            **({"cohorts": {d: sorted(values) for d, values in sorted(self.cohorts.items())}} if self.cohorts else {}),
             "newest_minute": self.newest_minute,
             "first_seen": dict(sorted(self.first_seen.items())),
             "told": self.told,
@@ -218,6 +252,7 @@ class Service:
         self.states = {digest: ObjectiveState.load(entry) for digest, entry in body["states"].items()}
         self.certificates = {key: Certificate.load(entry) for key, entry in body["certificates"].items()}
         self.versions = set(body["versions"])
+        self.cohorts = {digest: set(values) for digest, values in body.get("cohorts", {}).items()}
         self.newest_minute = body["newest_minute"]
         self.first_seen = body.get("first_seen", {})
         self.told = body.get("told", [])

@@ -103,7 +103,7 @@ class State:
         self.incarnations: dict[str, Incarnation] = {}  # the longest silent first
         self.forgot_incarnations = False
         self.services: dict[str, Service] = {}
-        self.overflowed = {"services": 0, "versions": 0}  # items that found no room of their own
+        self.overflowed = {"services": 0, "versions": 0, "cohorts": 0}  # items that found no room of their own
         self.ignored_backfills = 0
         self.cells: dict[str, Cells[SeriesKey]] = {
             SERIES: Cells(SERIES_RINGS if first is None else COMPOSITE_RINGS),

@@ -41,6 +41,7 @@ class Predicate:
     bad_metric: str | None = None
     raw: RawRatio | None = None
     versions: tuple[str, ...] = ()
+    finds: str = ""
 
     @classmethod
     def of(cls, objective: Objective) -> Predicate:
@@ -107,33 +108,37 @@ class RowTally:
         if self._traced is not None:
             columns = (rows.duration_ns, rows.end_ns, rows.trace_hi, rows.trace_lo)
             self._told = np.stack([column[self._traced] for column in columns])
-            self._traced_at = places.of[self._traced]
 
-    def of(self, predicate: Predicate, wanted: Array) -> Tally:
-        """Returns what the rows of the wanted pairs (bool[pairs]) add to the cells of objectives with this predicate.
+    def of(self, predicate: Predicate, wanted: Array, part: Array | None = None) -> Tally:
+        """Returns what the rows of the wanted parts (bool[parts]) add to the cells of objectives with this predicate.
 
         A row whose end lies before its start has no duration: it is left out where good is a duration. What the
         predicate excludes is counted as that, and as nothing else.
+
+        Args:
+            predicate: What counts.
+            wanted: bool[parts].
+            part: int64[n], the part of each row; None: its pair.
         """
-        judged = self._judged(predicate, wanted)
-        places = self._places
+        places = self._places if part is None else Places.at(part, self._places.minute[self._places.of])
+        judged = self._judged(predicate, wanted, places)
         code = np.multiply(judged, len(places), dtype=np.int64) + places.of
-        n = self._sums(self._rows.count, code)
+        n = _sums_by_judgement(self._rows.count, code, len(places))
         excess = np.zeros((COLUMNS, len(places)), np.int64)
         excess[Column.N], excess[Column.N_BAD], excess[Column.N_EXCLUDED] = n[_GOOD] + n[_BAD], n[_BAD], n[_EXCLUDED]
         if self._sampled is not None:
             for column, bad_column, values in zip(_WEIGHTS, _BAD_WEIGHTS, self._sampled, strict=True):
-                sums = self._sums(values, code)
+                sums = _sums_by_judgement(values, code, len(places))
                 excess[column], excess[bad_column] = sums[_GOOD] + sums[_BAD], sums[_BAD]
         if self._unknown is not None and not predicate.sampling_none:
-            sums = self._sums(self._unknown, code)
+            sums = _sums_by_judgement(self._unknown, code, len(places))
             excess[Column.N_UNKNOWN] = sums[_GOOD] + sums[_BAD]
         taken = np.flatnonzero(n[:_UNSELECTED].any(axis=0))
         return Tally(
             pair=places.pair[taken],
             minute=places.minute[taken],
             excess=excess.take(taken, axis=1),
-            found=self._found(judged),
+            found=self._found(judged, places),
         )
 
     def of_kinds(self, kinds: tuple[int, ...]) -> Array:
@@ -145,9 +150,9 @@ class RowTally:
             found = self._of_kinds[kinds] = wanted.take(self._rows.signal * len(Kind) + self._rows.kind)
         return found
 
-    def _judged(self, predicate: Predicate, wanted: Array) -> Array:
+    def _judged(self, predicate: Predicate, wanted: Array, places: Places) -> Array:
         """Returns int8[n]: what the predicate says of each row."""
-        rows, places = self._rows, self._places
+        rows = self._rows
         selected = self._selected(predicate)
         here = wanted[places.pair]
         if not here.all():
@@ -174,20 +179,16 @@ class RowTally:
             selected = selected & having(rows.attribute_sets, predicate.attributes).take(rows.attributes)
         return np.asarray(selected)
 
-    def _sums(self, values: Array, code: Array) -> Array:
-        """Returns int64[judgements, places]."""
-        return _sums(values, code, _JUDGEMENTS * len(self._places)).reshape(_JUDGEMENTS, -1)
-
-    def _found(self, judged: Array) -> Found | None:
+    def _found(self, judged: Array, places: Places) -> Found | None:
         """Returns what may be exemplars of the rows that count."""
         if self._traced is None:
             return None
         said = judged[self._traced]
         shown = np.flatnonzero(said <= _BAD)
-        at = self._traced_at[shown]
+        at = places.of[self._traced[shown]]
         return Found(
-            pair=self._places.pair[at],
-            minute=self._places.minute[at],
+            pair=places.pair[at],
+            minute=places.minute[at],
             told=np.concatenate([said[np.newaxis, shown], self._told.take(shown, axis=1)], dtype=np.int64),
         )
 
@@ -224,6 +225,11 @@ def grouped(pair: Array, minute: Array, values: Array) -> Tally:
     for column in np.flatnonzero(values.any(axis=1)):
         sums[column] = _sums(values[column], places.of, len(places))
     return Tally(pair=places.pair, minute=places.minute, excess=excess_weights(sums))
+
+
+def _sums_by_judgement(values: Array, code: Array, size: int) -> Array:
+    """Returns int64[judgements, size]: the sums of the values int64[n] at each judgement and place."""
+    return _sums(values, code, _JUDGEMENTS * size).reshape(_JUDGEMENTS, size)
 
 
 def _sums(values: Array, place: Array, size: int) -> Array:

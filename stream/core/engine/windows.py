@@ -160,11 +160,26 @@ class Reader:
         if every is None:
             return None
         of_all, end = Reader(self._state, self.service, every, self.closing), self.closing.minute + 1
-        first = end - length_minutes
+        first = end - self.compared_minutes(length_minutes)
         if self.observed_stretches(first, end) != of_all.observed_stretches(first, end):
             return None
-        own, whole = (one._window(length_minutes, one.events_row) for one in (self, of_all))
+        own, whole = (one._events(first, length_minutes) for one in (self, of_all))
         return cohort_gap(own, whole, self.event_unit)
+
+    def compared_minutes(self, length_minutes: int) -> int:
+        """Returns how many minutes of a window a cohort is compared with everyone over: one that was found and is
+        younger, over those since it began. Everyone's minutes before it would make it look better or worse."""
+        if not self.objective.is_found or self.own.begins_at is None:
+            return length_minutes
+        return min(length_minutes, self.closing.minute + 1 - self.own.begins_at)
+
+    def _events(self, first: int, length_minutes: int) -> list[int]:
+        """Returns the events from minute `first` on, which is the first of a window of this length or a later one."""
+        end = self.closing.minute + 1
+        if first == end - length_minutes or self.events_row is None:
+            return self._window(length_minutes, self.events_row)
+        cell = between(self._state.cells[SERIES], self.events_row, first, end)
+        return self._counted(cell, self.events_row, first, end)
 
     def budget_window(self) -> list[int]:
         """Returns what counts against the budget in the objective's own window, so far."""

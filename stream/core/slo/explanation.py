@@ -35,6 +35,7 @@ class AlertReading:
         renewed_in_minutes: When the budget is full again; None: it rolls.
         cohort_gap: Of the long window, where the rule is about it.
         forecast: When the budget will be used up, while it burns; None before there was a whole hour.
+        compared_minutes: Length of what that is of.
     """
 
     long_burn_rate: float | None
@@ -48,6 +49,7 @@ class AlertReading:
     renewed_in_minutes: int | None = None
     cohort_gap: CohortGap | None = None
     forecast: Forecast | None = None
+    compared_minutes: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,7 +81,7 @@ def explain(
     if rule.kind in (RuleKind.NO_DATA, RuleKind.EVIDENCE_GAP):
         return _about_evidence(objective, rule, state, reading.long_sli)
     if rule.kind is RuleKind.COHORT_GAP:
-        return _about_cohort(objective, rule, state, reading.cohort_gap)
+        return _about_cohort(objective, rule, state, reading)
     sentences = [_rates(rule, state, reading, factor)]
     if state is not AlertState.INACTIVE:
         sentences += [_chance(objective, reading), _suspicion(suspect), told(causes)]
@@ -108,15 +110,16 @@ def _about_evidence(objective: Objective, rule: BurnRule, state: AlertState, lon
     return f"Not every minute of the last {length} was {whole}, so nothing in them passes a check."
 
 
-def _about_cohort(objective: Objective, rule: BurnRule, state: AlertState, gap: CohortGap | None) -> str:
+def _about_cohort(objective: Objective, rule: BurnRule, state: AlertState, reading: AlertReading) -> str:
     assert rule.gap_max is not None
+    gap = reading.cohort_gap
     most, who = f"{float(rule.gap_max):.4%}".rstrip("0%").rstrip(".") + "%", objective.cohort
     if state is AlertState.INACTIVE or gap is None:
         return f"{who} is no longer more than {most} worse than everyone."
     own, every = gap.own_bad_ratio, gap.own_bad_ratio - gap.ratio
     return (
-        f"Over the last {duration(rule.long_minutes)} {float(own):.3%} of {who} were bad and {float(every):.3%} of "
-        f"everyone's, {float(gap.ratio):.3%} apart where {most} may be; the 95 % interval of that begins at "
+        f"Over the last {duration(reading.compared_minutes)} {float(own):.3%} of {who} were bad and {float(every):.3%} "
+        f"of everyone's, {float(gap.ratio):.3%} apart where {most} may be; the 95 % interval of that begins at "
         f"{gap.low:.3%}."
     )
 

@@ -13,7 +13,10 @@ import numpy as np
 
 from stream.core.columns import Array
 from stream.core.otlp.attributes import Value, parse
-from stream.core.slo.spec import Comparison, Threshold, Wanted
+from stream.core.slo.spec import ANY_VALUE, NO_VALUE, Comparison, Threshold, Wanted
+
+CHARACTERS_MAX = 255
+"""Of a text that a file names."""
 
 _NUMBER = re.compile(r"[-+]?[0-9]{1,30}(\.[0-9]{1,30})?", re.ASCII)
 """Numbers that exporters turned into text; nothing else that `float` reads, such as `nan`."""
@@ -38,12 +41,31 @@ def as_text(value: Value) -> str:
             return str(value)
 
 
+def text_of(attributes: Mapping[str, Value], key: str) -> str:
+    """Returns the value of an attribute as it is compared; '' where there is none."""
+    return as_text(attributes[key]) if key in attributes else ""
+
+
+def can_be_compared(text: str) -> bool:
+    """Returns whether a text can be the name or the value of an attribute in a file."""
+    return 0 < len(text) <= CHARACTERS_MAX and text.isprintable() and text == text.strip()
+
+
+def merged(parts: Iterable[Wanted]) -> Wanted:
+    """Returns all attributes with all of their values, sorted."""
+    values: dict[str, set[str]] = {}
+    for part in parts:
+        for key, some in part:
+            values.setdefault(key, set()).update(some)
+    return tuple((key, tuple(sorted(values[key]))) for key in sorted(values))
+
+
 def having(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
     """Returns bool[sets]: whether a set has, of each wanted attribute, one of the wanted values.
 
     Args:
         attribute_sets: Canonical texts, as in `Rows.attribute_sets`.
-        wanted: Attributes and values; () lets everything pass.
+        wanted: Attributes and values, or `ANY_VALUE`, or `NO_VALUE`; () lets everything pass.
     """
     return _having(attribute_sets, wanted, all)
 
@@ -53,7 +75,7 @@ def having_any(attribute_sets: Sequence[str], wanted: Wanted) -> Array:
 
     Args:
         attribute_sets: Canonical texts, as in `Rows.attribute_sets`.
-        wanted: Attributes and values; () lets nothing pass.
+        wanted: Attributes and values, or `ANY_VALUE`, or `NO_VALUE`; () lets nothing pass.
     """
     return _having(attribute_sets, wanted, any)
 
@@ -102,4 +124,11 @@ def _having(attribute_sets: Sequence[str], wanted: Wanted, enough: Callable[[Ite
     """Returns bool[sets]: whether `enough` (all or any) of the attributes have one of their values."""
     listed = [(key, frozenset(values)) for key, values in wanted]
     found = map(parse, attribute_sets)
-    return np.array([enough(key in a and as_text(a[key]) in values for key, values in listed) for a in found], bool)
+    return np.array([enough(_is_among(text_of(a, key), values) for key, values in listed) for a in found], bool)
+
+
+def _is_among(text: str, values: frozenset[str]) -> bool:
+    """Returns whether a value, '' for none, is one of those named."""
+    if not text:
+        return NO_VALUE in values
+    return (text in values and text != NO_VALUE) or ANY_VALUE in values

@@ -32,6 +32,15 @@ Input = tuple[str, str]
 Wanted = tuple[tuple[str, tuple[str, ...]], ...]
 """Attributes and, of each, the values that are wanted, as text (`selection.as_text`); sorted by key."""
 
+ANY_VALUE = "*"
+"""Instead of a value: whatever it is. An empty text is none, as in Prometheus."""
+
+NO_VALUE = "!*"
+"""Instead of a value: that there is none."""
+
+OTHER_COHORT = "__other__"
+"""Name of the cohort of everything that is in none of the others."""
+
 
 class SliSignal(StrEnum):
     """What an objective counts."""
@@ -185,6 +194,8 @@ class Objective:
             have been a bad event of this one.
         certified: A certificate of the service claims it.
         composite: What it is made of, where `signal` says other objectives; None otherwise.
+        finds: Name of the attribute whose values become cohorts as they arrive: this is one of these, or the cohort of
+            everything else; '' for none.
         alerting: Its alerts. No part of the digest.
 
     At most one of `duration_lte_ns`, `good_attributes`, `severity_lt`, `bad_attributes`, `threshold`, `good_metric`,
@@ -224,6 +235,7 @@ class Objective:
     lost_by: tuple[str, ...] = ()
     certified: bool = True
     composite: Composite | None = None
+    finds: str = ""
     alerting: Alerting = _NO_ALERTING
     _digest: str = field(default="", init=False, repr=False, compare=False)
 
@@ -270,10 +282,21 @@ class Objective:
         return whole and self.good_metric is None and self.bad_metric is None
 
     @property
+    def is_found(self) -> bool:
+        """Whether it is a cohort that came with a value, and nobody declared it."""
+        return bool(self.finds) and self.cohort != f"{self.finds}={OTHER_COHORT}"
+
+    @property
+    def cohort_value(self) -> str:
+        """The value that a cohort which was found is of."""
+        return self.cohort.removeprefix(f"{self.finds}=")
+
+    @property
     def attribute_keys(self) -> set[str]:
         """Names of the attributes that have to be read to count it."""
         keys = {key for key, _ in (*self.attributes, *self.good_attributes, *self.bad_attributes, *self.without)}
-        return keys | ({self.threshold.attribute} if self.threshold and self.threshold.attribute else set())
+        keys |= {self.threshold.attribute} if self.threshold and self.threshold.attribute else set()
+        return keys | ({self.finds} if self.finds else set())
 
     def dump(self) -> dict[str, Any]:
         """Returns the objective as plain values, in an order that never changes; `load` gives back an equal one."""
@@ -367,6 +390,8 @@ class Settings:
         duplicate_minutes: Identical messages of one topic within this time count once; 0: each counts.
         limits: What a decoder reads at most.
         notifications_per_hour_max: Alerts of one service that are told within an hour; further ones are held back.
+        cohorts_max: Cohorts that an objective finds; beyond, the longest idle one makes room, and what finds none is
+            counted for the cohort `__other__`.
     """
 
     allowed_lateness_ns: int = MINUTE_NS
@@ -379,6 +404,7 @@ class Settings:
     duplicate_minutes: int = 10
     limits: Limits = field(default_factory=Limits)
     notifications_per_hour_max: int = 20
+    cohorts_max: int = 50
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ from stream.core.columns import Kind, Receipts, RowFlag, Rows
 from stream.core.engine import Engine
 from stream.core.events import Output
 from stream.core.log import LogRecord, LostRange, Progress, SourceProgress, SourceRange, encode_record
+from stream.core.otlp.attributes import Value, canonical
 from stream.core.points import Points
 from stream.core.slo.spec import Bundle, Objective, Settings, Source
 from stream.core.units import MINUTE_NS, WEIGHT_ONE
@@ -55,6 +56,7 @@ class Event:
     flags: int = 0
     count: int = 1
     trace_id: int = 0
+    attributes: tuple[tuple[str, Value], ...] = ()
 
 
 def rows(events: Sequence[Event], first_offset: int) -> Rows:
@@ -67,6 +69,7 @@ def rows_at(placed: Sequence[tuple[int, int, Event]]) -> Rows:
     events = [event for _, _, event in placed]
     services = {name: i for i, name in enumerate(dict.fromkeys(e.service for e in events))}
     versions = {name: i for i, name in enumerate(dict.fromkeys(e.version for e in events))}
+    sets = {text: i for i, text in enumerate(dict.fromkeys(["", *(canonical(dict(e.attributes)) for e in events)]))}
     n = len(events)
     return Rows.of(
         n,
@@ -83,8 +86,10 @@ def rows_at(placed: Sequence[tuple[int, int, Event]]) -> Rows:
         flags=np.array([e.flags | (RowFlag.FAILED if e.bad else 0) for e in events], "uint8"),
         trace_hi=np.array([e.trace_id >> 64 for e in events], "uint64").view("int64"),
         trace_lo=np.array([e.trace_id & ((1 << 64) - 1) for e in events], "uint64").view("int64"),
+        attributes=np.array([sets[canonical(dict(e.attributes))] for e in events], "int32"),
         services=tuple(services),
         versions=tuple(versions),
+        attribute_sets=tuple(sets),
     )
 
 

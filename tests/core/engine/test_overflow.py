@@ -34,7 +34,7 @@ def test_items_of_a_service_without_room_are_counted_and_the_others_go_on():
     engine, _ = run(writer.log)
     assert account(engine).counted == 7
     assert set(engine.services) == {SERVICE, "prod/shop/a"}
-    assert engine.state.overflowed == {"services": 4, "versions": 0}
+    assert engine.state.overflowed == {"services": 4, "versions": 0, "cohorts": 0}
     assert Engine.restore(0, stored(engine)).state.overflowed == engine.state.overflowed
 
 
@@ -92,7 +92,7 @@ def test_versions_without_room_are_counted_together_whatever_order_they_come_in(
         writer.record([at(0, version=version, bad=version == "d") for version in versions], until_ns=T0_NS)
         engine, _ = run(writer.log)
         assert engine.services[SERVICE].versions == {"a", "b", OTHER_VERSION}
-        assert engine.state.overflowed == {"services": 0, "versions": 2}
+        assert engine.state.overflowed == {"services": 0, "versions": 2, "cohorts": 0}
         cells = engine.state.cells[VERSIONS]
         row = cells.index[SERVICE, objective().digest, OTHER_VERSION]
         found = cells.minute(T0_NS // MINUTE_NS)[:, row]

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from stream.core.otlp.attributes import canonical
-from stream.core.slo.selection import as_text, having
+from stream.core.slo.selection import as_text, having, having_any
+from stream.core.slo.spec import ANY_VALUE, NO_VALUE
 
 
 @pytest.mark.parametrize(
@@ -34,3 +35,20 @@ def test_a_set_fits_where_every_wanted_attribute_has_one_of_its_values(found, wa
 def test_a_row_without_attributes_fits_only_where_none_is_wanted():
     assert having(("",), ()).tolist() == [True]
     assert having(("",), (("a", ("1",)),)).tolist() == [False]
+
+
+@given(
+    st.dictionaries(st.sampled_from("ab"), st.sampled_from(("x", "", "*", "!*", 0, False))),
+    st.dictionaries(
+        st.sampled_from("ab"), st.lists(st.sampled_from(("x", ANY_VALUE, NO_VALUE)), min_size=1), min_size=1
+    ),
+)
+def test_a_star_is_any_value_and_its_negation_is_none_to_which_an_empty_text_belongs(found, wanted):
+    def fits(key: str, values: list[str]) -> bool:
+        text = as_text(found[key]) if key in found else ""
+        return any({ANY_VALUE: text != "", NO_VALUE: text == ""}.get(value, text == value) for value in values)
+
+    listed = tuple((key, tuple(values)) for key, values in wanted.items())
+    each = [fits(key, values) for key, values in wanted.items()]
+    assert having([canonical(found)], listed).tolist() == [all(each)]
+    assert having_any([canonical(found)], listed).tolist() == [any(each)]
