@@ -9,6 +9,7 @@ from aiokafka.record.default_records import DefaultRecordBatchBuilder
 from aiokafka.record.memory_records import MemoryRecords
 
 from stream.ingest.cycle import Fetched
+from stream.kafka import decompression
 
 MESSAGES_PER_BATCH = 4
 """About a megabyte of spans: what a producer sends at most by default."""
@@ -18,6 +19,8 @@ FETCH_BYTES = 4 << 20
 
 _ZSTD = 4
 _BATCH_BYTES_MAX = 1 << 30
+
+decompression.apply()  # batches are bounded, for the peers as well
 
 
 def record_batches(values: Sequence[bytes], *, time_ns: int, first_offset: int = 0) -> list[bytes]:
