@@ -153,7 +153,7 @@ def _close_service(state: State, service: Service, closing: Closing) -> list[Out
         settle(state, service, objective, minute)
         if own.start_minute is None or minute < own.start_minute:
             continue
-        if objective.is_found and not closing.catching_up and _is_idle(own, minute):
+        if objective.is_found and _is_idle(own, minute) and (own.is_silent or not closing.catching_up):
             outputs += _fall_silent(state, objective, own)
             continue
         own.is_silent = False

@@ -65,9 +65,12 @@ class Divided:
     sums: Tally
 
     def newest(self) -> Array:
-        """Returns int64[parts]: the newest minute in which anything counts, -1 for none."""
+        """Returns int64[parts]: the newest minute in which anything counts, -1 for none.
+
+        Of two counters the one of what is good, or bad, may come first: it counts, and is no event by itself.
+        """
         newest = np.full(len(self.parts.pair), -1, np.int64)
-        counted = self.sums.excess[Column.N] > 0
+        counted = self.sums.excess[: Column.N_EXCLUDED].any(axis=0)
         np.maximum.at(newest, self.sums.pair[counted], self.sums.minute[counted])
         return newest
 

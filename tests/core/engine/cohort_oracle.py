@@ -108,6 +108,7 @@ class Expected:
     overflowed: int = 0
     newest: dict[str, int] = field(default_factory=dict)  # of the cohorts that there are
     start: dict[str, int] = field(default_factory=dict)
+    silent: set[str] = field(default_factory=set)
     counts: dict[str, Counter[tuple[int, bool]]] = field(default_factory=lambda: {"": Counter(), "*": Counter()})
     until: int = T0
     closed: int = T0
@@ -145,6 +146,7 @@ class Expected:
                     continue
                 _, retired = idle.pop(0)
                 del self.newest[retired], self.start[retired], self.counts[retired]
+                self.silent.discard(retired)
             self.newest[text] = newest[text]
             self.start[text] = max(self.newest_of_all, self.until) + 1
             self.counts[text] = Counter()
@@ -153,9 +155,13 @@ class Expected:
         catching_up = until - (minute + 2) > 2
         for cohort, counts in self.counts.items():
             if cohort in self.newest:
-                silent = self.newest[cohort] < minute - 60 and not catching_up
-                if silent or minute < self.start[cohort]:
+                if minute < self.start[cohort]:
                     continue
+                is_idle = self.newest[cohort] < minute - 60
+                if is_idle and (cohort in self.silent or not catching_up):
+                    self.silent.add(cohort)
+                    continue
+                self.silent.discard(cohort)
             name = {"*": "availability", "": "availability@__other__"}.get(
                 cohort, f"availability@{quote(cohort, safe='')}"
             )

@@ -178,6 +178,17 @@ def test_while_a_backlog_is_read_no_cohort_is_idle_because_of_that():
     assert not [output for output in outputs if isinstance(output, StatusGone)]
 
 
+def test_what_is_gone_stays_gone_while_a_backlog_is_read():
+    writer = LogWriter(bundle(WHOLE, REST))
+    minute_by_minute(writer, [minute(i, ("a", 10, 0), *([("b", 10, 0)] if i < 5 else [])) for i in range(80)])
+    minute_by_minute(writer, [minute(i, ("a", 10, 0)) for i in range(80, 90)], start=80, lag_s=600)
+    minute_by_minute(writer, [minute(i, ("a", 10, 0)) for i in range(90, 110)], start=90, lag_s=600 - 60 * 10)
+    _, outputs = run(writer.log)
+    assert any(isinstance(o, SliEvent) and o.catching_up for o in outputs)
+    told = [o for o in outputs if isinstance(o, (SliEvent, StatusGone)) and o.objective.name == "availability@b"]
+    assert [isinstance(o, StatusGone) for o in told] == [False] * (len(told) - 1) + [True]
+
+
 @pytest.mark.parametrize("change", ["edited", "gone", "kept"])
 def test_cohorts_stay_with_the_objective_that_found_them(change):
     writer = LogWriter(bundle(WHOLE, REST))
@@ -255,3 +266,38 @@ def test_points_of_metrics_find_them_as_well():
     assert engine.services[SERVICE].cohorts == {rest.digest: {"a", "b"}}
     newest = {o.objective.name: o.minute_sli.n for o in outputs if isinstance(o, SliEvent) and o.minute == T0 + 3}
     assert newest == {"availability": 111, "availability@a": 1, "availability@b": 10, REST_NAME: 100}
+
+
+@pytest.mark.parametrize("other", ["good_metric", "bad_metric"])
+def test_of_two_counters_either_may_come_first(other):
+    """All ten of a pod's and a hundred of nobody's are counted; what is good, or bad, of the ten comes first."""
+    whole, rest = (
+        replace(
+            one, signal=SliSignal.METRICS, metric=METRIC, kinds=(), alerting=Alerting(rules=()), **{other: "part"}
+        )
+        for one in objectives()
+    )
+    writer = PointWriter(bundle(whole, rest))
+    writer.record(until_ns=T0_NS)
+    sets = tuple(canonical({KEY: pod} if pod else {}) for pod in ("a", ""))
+    time_ns = T0_NS + MINUTE_NS
+    for metric, at, value in (("part", 0, 10), (METRIC, 0, 10), ("part", 1, 50), (METRIC, 1, 100)):
+        sample = Sample(
+            stream=2 * (metric == METRIC) + at,
+            start=time_ns - MINUTE_NS,
+            time=time_ns,
+            value=value,
+            temporality=Temporality.DELTA,
+        )
+        batch = named(points([sample], writer.next_offset), metric)
+        writer.record(replace(batch, attributes=np.array([at], "int32"), attribute_sets=sets), until_ns=time_ns)
+    writer.record(until_ns=time_ns + 3 * MINUTE_NS)
+    engine, outputs = run(writer.log)
+    assert engine.services[SERVICE].cohorts == {rest.digest: {"a"}}
+    counted = {
+        o.objective.name: (o.minute_sli.n, o.minute_sli.good)
+        for o in outputs
+        if isinstance(o, SliEvent) and o.minute == T0 + 1
+    }
+    good = {"good_metric": (60, 50), "bad_metric": (50, 50)}[other]
+    assert counted == {"availability": (110, good[0]), REST_NAME: (100, good[1])}
