@@ -240,6 +240,7 @@ def _event(
             service.told = [*service.told_within(minute, HOUR_MINUTES), minute]
     else:
         suspect = None
+    since = suspect.first_seen_minute if suspect is not None else _deployed_minute(service, alert.version)
     factor = _factor(state, reader, rule)
     burning = rule.kind in _BURNING and alert.state is not AlertState.INACTIVE
     reading = _read(state, reader, rule, forecast_of(state, reader) if burning else None)
@@ -256,13 +257,18 @@ def _event(
         held_back=held_back,
         began_minute=alert.began_minute,
         version=alert.version,
-        deployed_minute=dict(service.deploys()).get(alert.version),
+        deployed_minute=since,
         exemplars=exemplars,
         causes=causes,
     )
     if alert.state is AlertState.INACTIVE:
         alert.notified, alert.version = False, ""
     return event
+
+
+def _deployed_minute(service: Service, version: str) -> int | None:
+    """Returns when a version appeared; None for the first, and where none is under suspicion."""
+    return dict(service.deploys()).get(version) if version else None
 
 
 def _read(state: State, reader: Reader, rule: BurnRule, coming: Forecast | None) -> AlertReading:

@@ -48,7 +48,7 @@ def _to_date(reader: Reader, start: int, end: int) -> tuple[int, int]:
     """
     if end <= start:
         return 0, 0
-    cell, since = reader.budget_window(), reader.between(end, reader.closing.minute + 1)
+    cell, since = reader.budget_window(), reader.counted_between(end, reader.closing.minute + 1)
     weight, weight_bad = (max(0, cell[column] - since[column]) for column in (Column.WEIGHT, Column.WEIGHT_BAD))
     observed = sum(last - first for first, last in reader.observed_stretches(start, end))
     elapsed = end - start - reader.own.excluded_minutes(start, end)

@@ -262,6 +262,10 @@ class Reader:
             return list(_NOTHING)
         return plausible(self.objective, between(self._state.cells[SERIES], self.row, first, last))
 
+    def counted_between(self, first: int, last: int) -> list[int]:
+        """Returns what counts against the budget in the minutes [first, last)."""
+        return self._counted(self.between(first, last), self.row, first, last)
+
     def _counted(self, cell: list[int], row: int | None, first: int, last: int) -> list[int]:
         """Returns a cell less what budget adjustments exclude of the minutes [first, last) of its series."""
         if row is not None:

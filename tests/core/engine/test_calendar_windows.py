@@ -11,7 +11,7 @@ from stream.core.events import BudgetEvent
 from stream.core.rendering import render
 from stream.core.slo.calendar import Calendar
 from tests.core.engine.log_writer import objective
-from tests.core.engine.slo_oracle import ALERTING, T0, Burst, Story, check_story, fold, published, stories
+from tests.core.engine.slo_oracle import ALERTING, T0, Burst, Declared, Story, check_story, fold, published, stories
 
 
 @settings(max_examples=12)
@@ -117,3 +117,16 @@ def test_what_a_period_used_up_is_told_to_date_and_of_its_expected_total():
     assert at_end["consumed_to_date_ratio"] == told[1]["budget"]["consumed_ratio"] == 1
     assert at_end["consumed_of_total_ratio"] == pytest.approx(1 / 3, abs=0.02)
     assert at_end["remaining_ratio_10_50_90"][1] == pytest.approx(0, abs=0.1)
+
+
+@pytest.mark.parametrize("outage", [0, 90], ids=["none", "left out"])
+def test_a_forecast_keeps_what_was_used_up_before_an_outage_of_this_hour_that_is_left_out(outage):
+    """Fourteen hours of 24: half an hour of failures in the second one; in the last one an outage, and an incident."""
+    bad = {**dict.fromkeys(range(60, 90), 50), **dict.fromkeys(range(790, 810), outage), 815: 30}
+    bursts = tuple(Burst(i, i, 100 - bad.get(i, 0), bad.get(i, 0)) for i in range(820))
+    story = Story(minutes=820, bursts=bursts, declared=(Declared(790, 810, 1, 999),))
+    outputs, _ = fold(story.log(on_calendar(60), calendar(0, (1440,))))
+    incident = next(o for o in outputs if isinstance(o, BudgetEvent) and o.minute == T0 + 815)
+    assert incident.forecast is not None
+    assert incident.forecast.calendar is not None
+    assert 1 - incident.forecast.calendar.forecast_total_ratio == pytest.approx(1500 / 1440, abs=0.02)

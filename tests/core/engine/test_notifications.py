@@ -371,3 +371,13 @@ def test_an_alert_says_when_the_budget_is_gone_and_since_when_the_version_it_beg
     assert "By the forecast it is gone in" in began["explanation"]
     assert (ended["state"], ended["version"], ended["deployed_at"]) == ("resolved", "v2", began["deployed_at"])
     assert ended["forecast"] is None
+
+
+def test_an_alert_about_no_version_does_not_say_when_one_was_deployed():
+    """Half of the failures are of each of two versions, of which the later one has no name."""
+    writer = written(bundle(slo(ALONE)), ((30, 0),))
+    both = [minute(i, 50, version="v1") + minute(i, 50, version="") for i in range(30, 50)]
+    minute_by_minute(writer, both, start=30)
+    fired = next(o for o in run(writer.log)[1] if isinstance(o, AlertEvent) and o.state is FIRING)
+    data = json.loads(render(fired).value)["data"]
+    assert (data["version"], data["deployed_at"]) == (None, None)
