@@ -32,7 +32,7 @@ from stream.notify.events import STATUS, read_event
 Data = dict[str, Any]
 
 STALE_NS = 5 * MINUTE_NS
-"""A minute closes one to two minutes after its end; one that is older has nobody who closes the next."""
+"""A minute closes each minute; where the last one closed longer ago, nobody closes the next."""
 
 _POLL_S = 1.0
 _WIDTH_MIN = 120
@@ -76,7 +76,7 @@ class Standing:
     Args:
         data: The data of the event.
         age_ns: How long ago the last closed minute ended.
-        is_stale: No minute has closed for long, and no pipeline says that it is catching up.
+        is_stale: No minute has closed for long.
     """
 
     data: Data
@@ -105,9 +105,9 @@ def standings(values: Iterable[bytes], service: str, now_ns: int) -> list[Standi
 
 
 def _standing(data: Data, now_ns: int) -> Standing:
-    age_ns = now_ns - _time_ns(data["as_of"])
-    is_explained = data["flags"]["catching_up"] and now_ns - _time_ns(data["log"]["now"]) <= STALE_NS
-    return Standing(data=data, age_ns=age_ns, is_stale=age_ns > STALE_NS and not is_explained)
+    """How long ago its minute ended says nothing: that is as long as the allowed lateness, and a backlog, make it."""
+    closed_ago_ns = now_ns - _time_ns(data["log"]["now"])
+    return Standing(data=data, age_ns=now_ns - _time_ns(data["as_of"]), is_stale=closed_ago_ns > STALE_NS)
 
 
 def _order(standing: Standing) -> tuple[object, ...]:
