@@ -120,7 +120,8 @@ def _chunks_of_retired(state: State, services: set[str]) -> set[bytes]:
 
 def span_keys_of(state: State, service: str) -> set[StoredSpan]:
     """Returns the stored spans of a service."""
-    parsed = map(parse_span_key, state.stored)
+    end = service.encode()
+    parsed = (parse_span_key(key) for key in state.stored if key.endswith(end))
     return {stored for stored in parsed if stored is not None and stored.service == service}
 
 

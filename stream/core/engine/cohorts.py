@@ -112,7 +112,9 @@ def find_cohorts(state: State, divided: Sequence[tuple[Divided, Array]]) -> tupl
         state: The partition's.
         divided: Of each predicate, and each objective int64[pairs] that finds cohorts by it, what was tallied.
     """
-    room, came = Room(state), False
+    assert state.bundle is not None
+    room = Room(state)
+    came: dict[str, Service] = {}
     arrivals: dict[tuple[str, str, str], _Arrival] = {}
     for one, rest in divided:
         for arrival in _arrivals(state, room, one, rest):
@@ -122,10 +124,12 @@ def find_cohorts(state: State, divided: Sequence[tuple[Divided, Array]]) -> tupl
     for _, arrival in sorted(arrivals.items()):
         if room.for_cohort(arrival.service, arrival.rest):
             _begin(state, arrival)
-            came = True
+            came[arrival.service.key] = arrival.service
+    for service in came.values():
+        service.exclude(state.bundle.adjustments)
     if came:
         state.renumber()
-    return room.outputs, came
+    return room.outputs, bool(came)
 
 
 def _arrivals(state: State, room: Room, divided: Divided, rest: Array) -> list[_Arrival]:
@@ -150,7 +154,6 @@ def _arrivals(state: State, room: Room, divided: Divided, rest: Array) -> list[_
 
 
 def _begin(state: State, arrival: _Arrival) -> None:
-    assert state.bundle is not None
     service, rest = arrival.service, arrival.rest
     cohort = found_cohort(rest, arrival.value)
     own = service.new_state(service.states[rest.digest].since, state.clocks.frontier_ns)
@@ -158,4 +161,3 @@ def _begin(state: State, arrival: _Arrival) -> None:
     service.cohorts[rest.digest].add(arrival.value)
     insort(service.objectives, cohort, key=lambda o: o.name)
     service.states[cohort.digest] = own
-    service.exclude(state.bundle.adjustments)
