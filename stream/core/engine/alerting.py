@@ -75,6 +75,7 @@ def end_alerts(
                 held_back=_end_held_back(alert, objective),
                 began_minute=alert.began_minute,
                 version=alert.version,
+                deployed_minute=_deployed_minute(state.services[objective.service], alert.version),
             )
         )
     return outputs

@@ -272,9 +272,7 @@ def test_points_of_metrics_find_them_as_well():
 def test_of_two_counters_either_may_come_first(other):
     """All ten of a pod's and a hundred of nobody's are counted; what is good, or bad, of the ten comes first."""
     whole, rest = (
-        replace(
-            one, signal=SliSignal.METRICS, metric=METRIC, kinds=(), alerting=Alerting(rules=()), **{other: "part"}
-        )
+        replace(one, signal=SliSignal.METRICS, metric=METRIC, kinds=(), alerting=Alerting(rules=()), **{other: "part"})
         for one in objectives()
     )
     writer = PointWriter(bundle(whole, rest))

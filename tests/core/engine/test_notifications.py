@@ -381,3 +381,15 @@ def test_an_alert_about_no_version_does_not_say_when_one_was_deployed():
     fired = next(o for o in run(writer.log)[1] if isinstance(o, AlertEvent) and o.state is FIRING)
     data = json.loads(render(fired).value)["data"]
     assert (data["version"], data["deployed_at"]) == (None, None)
+
+
+def test_the_end_of_a_withdrawn_objective_says_what_its_beginning_said_of_the_version():
+    writer = written(bundle(slo(ALONE)), ((90, 0),))
+    written(None, ((10, 60),), start=90, writer=writer, version="v2")
+    writer.bundle, writer.config_version = bundle(), 1
+    writer.record(configure=True, until_ns=T0_NS + 101 * MINUTE_NS)
+    events = [o for o in run(writer.log)[1] if isinstance(o, AlertEvent)]
+    began, ended = [json.loads(render(event).value)["data"] for event in events]
+    assert (began["state"], ended["state"], began["version"]) == ("firing", "resolved", "v2")
+    assert (ended["version"], ended["deployed_at"]) == (began["version"], began["deployed_at"])
+    assert ended["deployed_at"] is not None
