@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Self
 
 from stream.core.rendering import rfc3339
@@ -67,8 +68,15 @@ class _Status:
 
     @classmethod
     def of(cls, event: Event) -> Self:
-        """Returns what is kept of an event."""
+        """Returns what is kept of an event.
+
+        Raises:
+            ValueError: An alert began at no time.
+            TypeError: Likewise.
+        """
         data = event["data"]
+        for entry in data["alerts"]:
+            datetime.fromisoformat(entry["began_at"])  # how far back events are read depends on it
         return cls(
             offset=data["log"]["offset"],
             pipeline=event["source"].split("/")[2],

@@ -96,7 +96,7 @@ class Follower:
         if newest_ns is None:
             return None
         began_ns = [] if oldest is None else [round(datetime.fromisoformat(oldest).timestamp()) * SECOND_NS]
-        return min([newest_ns - HOUR_NS, *began_ns]) // _MS
+        return max(0, min([newest_ns - HOUR_NS, *began_ns])) // _MS
 
     def _take(self, board: Board, records: Iterable[ConsumerRecord]) -> bool:
         """Returns whether alerts changed."""

@@ -222,6 +222,17 @@ def test_what_is_no_event_is_said(value: bytes):
         Board().take_status(KEY, value, 0)
 
 
+@pytest.mark.parametrize("began_at", ["soon", 5, None])
+def test_an_alert_that_began_at_no_time_is_refused_and_changes_nothing(began_at: object):
+    """How far back events are read at the start depends on it."""
+    board = of(status(0, listed()))
+    with pytest.raises((ValueError, TypeError)):
+        board.take_status(KEY, status(1, {**listed(TICKET), "began_at": began_at}), ns(2))
+
+    assert list(firing(board)) == [PAGE]
+    assert board.fires_since() == listed()["began_at"]
+
+
 def rendered() -> list[Rendered]:
     return [render(output) for output in run(rich_log())[1]]
 

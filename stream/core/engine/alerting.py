@@ -7,7 +7,7 @@ from fractions import Fraction
 
 from stream.core.cells import Column
 from stream.core.engine.composites import causes_of
-from stream.core.engine.expectations import missing_of_window, other_of, shortfall
+from stream.core.engine.expectations import missing_at_least, missing_of_window, other_of, told_late
 from stream.core.engine.forecasting import forecast_of
 from stream.core.engine.services import Service
 from stream.core.engine.state import State
@@ -134,16 +134,17 @@ def _may_hide_a_page(state: State, reader: Reader, rule: BurnRule) -> bool:
 
 
 def _never_came(state: State, reader: Reader, length_minutes: int) -> int:
-    """Returns the weight of the events of a window that must have been there, as certificates reckon with it; 0 unless
-    all of its minutes were read whole, in the history of whatever tells how many there were."""
+    """Returns the weight of the events of a window that must have been there, at least; 0 unless all of its minutes,
+    and those of which it may tell late, were read whole, in the history of whatever tells how many there were."""
     service, objective, end = reader.service, reader.objective, reader.closing.minute + 1
-    found = shortfall(state, service, objective, "", (end - length_minutes, end))
-    if found is None or not found.n_missing or reader.gap_minutes(length_minutes):
+    first = end - length_minutes
+    missing = missing_at_least(state, service, objective, (first, end))
+    reach = length_minutes + told_late(service, objective)
+    if missing <= 0 or reader.gap_minutes(reach):
         return 0
     other = other_of(service, objective)
     histories = [reader.own, *([] if other is None else [service.states[other.digest]])]
-    began = all(own.covered_minutes(end, length_minutes)[0] == end - length_minutes for own in histories)
-    return found.n_missing * reader.unit if began else 0
+    return missing if all(own.covered_minutes(end, reach)[0] == end - reach for own in histories) else 0
 
 
 def _is_behind(reader: Reader, rule: BurnRule, active: bool) -> bool | None:

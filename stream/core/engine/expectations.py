@@ -80,8 +80,7 @@ def shortfall(
         untold += not_told
     if objective.expected_from is not None:
         other = other_of(service, objective)
-        row = None if other is None else row_of(state, service.key, other, "")
-        until = None if row is None else told_until(state, row, (max(first, last - TOLD_WITHIN_MINUTES), last))
+        until = None if other is None else _told_until(state, service, other, minutes)
         if other is None or until is None:
             return None
         # What came since then hides nothing of what was missing before.
@@ -93,6 +92,59 @@ def shortfall(
     untold.append((first, min(compared, last)))
     n_untold = sum(_events_of(state, service, objective, version, stretch) for stretch in merged(untold))
     return Shortfall(n_missing=-(-missing // event_unit(objective)), n_untold=n_untold)
+
+
+def missing_at_least(state: State, service: Service, objective: Objective, minutes: tuple[int, int]) -> int:
+    """Returns the weight of the events of minutes that must have been there and never came, whenever a metric told of
+    them: so little that it is no matter of when they were told. What was lost may have been there, and counts.
+
+    A process tells its counts once a minute, at an instant of its own: of the events of a minute it may tell all in the
+    next one. By one of the delays from none to `EXPORT_MINUTES` no more is missing than never came.
+
+    Args:
+        state: Of the partition.
+        service: Of the objective.
+        objective: Any.
+        minutes: The minutes [first, last), all of them read whole, as those before are that `told_late` names.
+    """
+    if not _expects(objective):
+        return 0
+    lost = lost_weight(state, service, objective, [minutes]) if objective.lost_by else 0
+    missing, other = _below_floor(state, service, objective, [minutes]), other_of(service, objective)
+    until = None if other is None else _told_until(state, service, other, minutes)
+    if other is None or until is None:
+        return max(missing, lost)
+    told = minutes[0], min(minutes[1], until + EXPORT_MINUTES)
+    least = min(
+        ceil(_weight(state, service, other, [_before(told, by)]) * objective.expected_share)
+        - _weight(state, service, objective, [_before(told, own_by)])
+        for by, own_by in _delays(objective, other)
+    )
+    return max(missing, lost, least)
+
+
+def told_late(service: Service, objective: Objective) -> int:
+    """Returns how many minutes late the events of an objective, or what tells how many there were, may be told."""
+    other = other_of(service, objective)
+    return 0 if other is None else max(max(delays) for delays in _delays(objective, other))
+
+
+def _told_until(state: State, service: Service, other: Objective, minutes: tuple[int, int]) -> int | None:
+    """Returns the end of the newest minute of which the other objective told of late; None where it did not."""
+    row, (first, last) = row_of(state, service.key, other, ""), minutes
+    return None if row is None else told_until(state, row, (max(first, last - TOLD_WITHIN_MINUTES), last))
+
+
+def _delays(objective: Objective, other: Objective) -> list[tuple[int, int]]:
+    """Returns by how many minutes the other objective, and the objective itself, may be ahead of what is compared."""
+    late = range(1, EXPORT_MINUTES + 1)
+    behind = [(0, by) for by in late] if other.signal is SliSignal.METRICS else []
+    ahead = [(by, 0) for by in late] if objective.signal is SliSignal.METRICS else []
+    return [(0, 0), *behind, *ahead]
+
+
+def _before(minutes: tuple[int, int], by: int) -> tuple[int, int]:
+    return minutes[0] - by, minutes[1] - by
 
 
 def other_of(service: Service, objective: Objective) -> Objective | None:

@@ -64,6 +64,9 @@ def book_losses(state: State, indicators: Indicators, chosen: Array) -> None:
 
 def _book(state: State, objective: Objective, indicators: Indicators, at: int) -> None:
     cells, minute = state.cells[SERIES], int(indicators.minute[at])
+    floor = cells.rings[0].floor
+    if floor is not None and minute < floor:
+        return  # what was said of it before is no longer known by the minute, so it cannot be set
     row = cells.series((objective.service, objective.digest, losses_of(indicators.objective[at])))
     known = cells.rings[0].row(row, minute, minute + 1)[:, 0]
     if known[_HEARD] and known[_REVISION] >= indicators.revision[at]:

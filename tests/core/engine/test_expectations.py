@@ -320,6 +320,43 @@ def test_a_floor_that_is_missed_opens_a_ticket_once_an_hour_was_read():
     assert [at for at, _, _ in gap_tickets(outputs)] == [59]
 
 
+def told_next_minute(counts: list[int], share: float = 1.0) -> list[Minute]:
+    """Returns minutes of requests; the metric tells those of a minute in the next one, and not all of them came."""
+    return [Minute(n=round(n * share), told=before) for n, before in zip(counts, [0, *counts], strict=False)]
+
+
+@pytest.mark.parametrize("target", ["0.999", "0.9999"])
+def test_traffic_that_a_metric_tells_in_the_next_minute_opens_no_ticket_however_uneven_it_is(target: str):
+    """A process that exports at the beginning of each minute; lone requests at night, then a burst."""
+    night = [minute * minute % 7 == 0 for minute in range(90)]
+    minutes = told_next_minute([*map(int, night), 1_000, *map(int, night), *[10, 3, 17] * 25])
+    assert gap_tickets(folded(minutes, paired(target), metric())) == []
+
+
+def test_what_a_metric_counts_and_never_came_opens_a_ticket_at_uneven_traffic_as_well():
+    minutes = told_next_minute([1_000, 3_000, 2_000] * 25, share=0.98)
+    assert gap_tickets(folded(minutes, paired(), metric()))[0][:2] == (61, AlertState.FIRING)
+
+
+def test_a_metric_that_is_told_later_than_what_it_is_compared_with_opens_no_ticket():
+    """The other way round: calls are known at once, the objective itself counts by a metric."""
+    requests = metric_objective(target="0.999", expected_from=OTHER)
+    uneven = [1_000 * (minute == 20) + minute % 5 for minute in range(120)]
+    minutes = [Minute(other=n, told=before) for n, before in zip([*uneven, 0], [0, *uneven], strict=True)]
+    assert gap_tickets(folded(minutes, requests, other())) == []
+
+
+@pytest.mark.parametrize("silent", [{"expected_from": OTHER}, {"lost_by": ("losses",)}])
+def test_whoever_is_silent_hides_nothing_of_what_a_floor_says(silent):
+    objectives = objective(target="0.999", floor_per_hour=1_000, **silent), other()
+    assert len(gap_tickets(folded([Minute(n=10)] * 65, *objectives))) == 1
+
+
+def test_what_comes_once_the_other_is_silent_closes_no_ticket():
+    minutes = [Minute(n=900, other=1_000)] * 60 + [Minute(n=1_000)] * 20
+    assert [at for at, _, _ in gap_tickets(folded(minutes, paired(), other()))] == [59]
+
+
 counts = st.integers(0, 30)
 
 

@@ -344,6 +344,23 @@ def test_of_each_minute_the_latest_revision_counts_whatever_the_order(said: list
     assert found == sum(one.bad for one in _latest(said).values())
 
 
+def test_of_minutes_that_are_forgotten_one_by_one_nothing_is_heard_any_more():
+    """After an outage of hours, composites still wait for them. Told again, one would stand for two of its hour."""
+    quiet = Alerting(rules=())
+    slo = watching(alerting=quiet)
+    writer = JourneyWriter(journey(slo, losses(), composite(component(COLLECTOR, name=LOSSES))))
+    writer.record(read_until=1.5, events=Minute(n=5).events(0))
+    for _ in range(4):
+        writer.record(read_until=16 * HOUR_MINUTES)
+    for revision in range(3):
+        writer.record([told(65, 4, revision=revision)], read_until=16 * HOUR_MINUTES + 0.1)
+    engine = run(writer.log)[0]
+    assert (engine.composites.next_minute or 0) < T0 + 65 < (engine.state.next_minute or 0) - 12 * HOUR_MINUTES
+    found = shortfall(engine.state, engine.state.services[SERVICE], slo, "v1", (T0, engine.state.next_minute or 0))
+    assert found is None or found.n_missing == 0
+    assert all(not row.startswith("#lost/") for _, _, row in engine.state.cells[SERIES].index)
+
+
 def test_a_crash_at_any_record_changes_nothing():
     minutes = [Minute(n=60 + i % 7, lost=(i % 3) or None) for i in range(40)]
     writer = written(minutes, watching(target="0.9"), losses(), composite(component(COLLECTOR, name=LOSSES)))
