@@ -31,7 +31,7 @@ CYCLE_BYTES_MAX = 6 << 20
 MESSAGE_COLUMNS_BYTES_MAX = 7 << 20
 """A message whose columns alone exceed this is refused as too large: no record could hold it."""
 
-PIECE_BYTES = 2 << 20
+PIECE_BYTES = 4 << 20
 PIECE_MESSAGES = 4096
 """Messages are decoded in pieces of this size: large enough for columns to pay, small beside a cycle."""
 
