@@ -361,9 +361,9 @@ def test_lost_offsets_are_covered_and_named():
 
 
 def test_a_full_cycle_has_no_room_but_an_empty_one_takes_anything(monkeypatch):
-    monkeypatch.setattr(cycles, "CYCLE_ROWS_MAX", 10)
     piece = (fetched(0, 0, [event("a")] * 6),)
     decoded = decode_cycle(piece, DECODERS)
+    monkeypatch.setattr(cycles, "CYCLE_BYTES_MAX", 2 * decoded.bytes - 1)
     empty = Cycle(sessions=(session(0),))
     assert empty.has_room_for(concat_columns([decoded] * 5))
     once = empty.added(piece, decoded)
