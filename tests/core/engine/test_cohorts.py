@@ -271,10 +271,8 @@ def test_points_of_metrics_find_them_as_well():
 @pytest.mark.parametrize("other", ["good_metric", "bad_metric"])
 def test_of_two_counters_either_may_come_first(other):
     """All ten of a pod's and a hundred of nobody's are counted; what is good, or bad, of the ten comes first."""
-    whole, rest = (
-        replace(one, signal=SliSignal.METRICS, metric=METRIC, kinds=(), alerting=Alerting(rules=()), **{other: "part"})
-        for one in objectives()
-    )
+    part: dict[str, Any] = {"signal": SliSignal.METRICS, "metric": METRIC, "kinds": (), other: "part"}
+    whole, rest = (replace(one, alerting=Alerting(rules=()), **part) for one in objectives())
     writer = PointWriter(bundle(whole, rest))
     writer.record(until_ns=T0_NS)
     sets = tuple(canonical({KEY: pod} if pod else {}) for pod in ("a", ""))
