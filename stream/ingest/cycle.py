@@ -26,10 +26,13 @@ from stream.kafka.batches import RefusedBatch
 
 CYCLE_BYTES_MAX = 6 << 20
 """A cycle is closed before its columns exceed this, some 65,000 rows: one record may hold them all, and Kafka takes
-8 MiB, with the configuration. Much of the cost of a record does not depend on its size: few large ones are cheaper."""
+8 MiB. Much of the cost of a record does not depend on its size: few large ones are cheaper."""
 
-MESSAGE_COLUMNS_BYTES_MAX = 7 << 20
+MESSAGE_COLUMNS_BYTES_MAX = CYCLE_BYTES_MAX
 """A message whose columns alone exceed this is refused as too large: no record could hold it."""
+
+_RECORD_BYTES_MAX = (8 << 20) - (64 << 10)
+"""What columns and a configuration may take together in one record, beside its headers."""
 
 PIECE_BYTES = 4 << 20
 PIECE_MESSAGES = 4096
@@ -183,6 +186,11 @@ def _messages(parts: Sequence[Fetched]) -> Messages:
     )
 
 
+def columns_bytes_max(config_bytes: int) -> int:
+    """Returns what the columns of a cycle may take where a configuration of this size may travel with them."""
+    return min(CYCLE_BYTES_MAX, _RECORD_BYTES_MAX - config_bytes)
+
+
 def decode_piece(
     piece: Piece,
     decoders: Sequence[Decode],
@@ -246,11 +254,9 @@ class Cycle:
     messages: int = 0
     bytes: int = 0
 
-    def has_room_for(self, decoded: Columns) -> bool:
-        """Returns whether the cycle stays within its limits; an empty one takes any piece."""
-        if not self.parts:
-            return True
-        return self.bytes + decoded.bytes <= CYCLE_BYTES_MAX
+    def has_room_for(self, decoded: Columns, bytes_max: int = CYCLE_BYTES_MAX) -> bool:
+        """Returns whether the cycle stays within its limit; an empty one takes any piece."""
+        return not self.parts or self.bytes + decoded.bytes <= bytes_max
 
     def added(self, piece: Piece, decoded: Columns) -> Self:
         """Returns the cycle with one more decoded piece."""

@@ -21,6 +21,7 @@ from stream.ingest.cycle import (
     Decode,
     Fetched,
     Session,
+    columns_bytes_max,
     decode_piece,
     invalid_texts,
     is_news,
@@ -241,9 +242,10 @@ class IngestLoop:
         if not fetched:
             return  # perhaps the sessions are those of topics that the configuration no longer names
         decoders = self._topic_decoders()
+        bytes_max = columns_bytes_max(len(self._applied.configuration.body))
         for piece in pieces(fetched):
-            for part, decoded in decode_piece(piece, decoders):
-                if not self._cycle.has_room_for(decoded):
+            for part, decoded in decode_piece(piece, decoders, bytes_max=bytes_max, message_bytes_max=bytes_max):
+                if not self._cycle.has_room_for(decoded, bytes_max):
                     await self._finish()
                 if not self._owns_what_it_reads():
                     return

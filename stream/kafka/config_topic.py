@@ -8,6 +8,9 @@ from stream.kafka.clients import KafkaError, TopicPartition, assigned_reader, in
 from stream.kafka.read_to_end import read_to_end
 from stream.kafka.topic_ids import describe
 
+BUNDLE_BYTES_MAX = 4 << 20
+"""A configuration travels in a record of the log together with what was read: each may take half."""
+
 
 async def read_bundle(bootstrap: str, prefix: str) -> tuple[int, Bundle] | None:
     """Returns version and content of the newest bundle; None where none was ever applied.
@@ -35,15 +38,20 @@ async def publish_bundle(bootstrap: str, prefix: str, bundle: Bundle) -> int:
     """Writes a bundle and returns its version.
 
     Raises:
-        ConfigError: When the topic does not exist.
+        ConfigError: When the topic does not exist, or the bundle is too large for a record of the log.
         UnavailableError: When no broker answers, or none takes it.
     """
-    topic = f"{prefix}config"
+    topic, value = f"{prefix}config", bundle.encode()
+    if len(value) > BUNDLE_BYTES_MAX:
+        raise ConfigError(
+            f"the configuration of {len(bundle.objectives):,} objectives takes {len(value):,} bytes, and a pipeline's "
+            f"at most {BUNDLE_BYTES_MAX:,}; nothing changed. Divide the services among pipelines (QMA_PREFIX)"
+        )
     producer = await ingest_producer(bootstrap)
     try:
         if topic not in await describe(producer, [topic]):
             raise _missing(topic, bootstrap)
-        sent = await producer.send(topic, bundle.encode(), key=bundle.pipeline.encode(), partition=0)
+        sent = await producer.send(topic, value, key=bundle.pipeline.encode(), partition=0)
         return (await sent).offset
     except KafkaError as error:
         raise UnavailableError(

@@ -19,13 +19,14 @@ from stream.core.columns import Receipts, Rows
 from stream.core.log import LogRecord, LostRange, decode_record, encode_record
 from stream.core.otlp.reference import flat, traces
 from stream.core.service_key import partition_of
-from stream.ingest import cycle as cycles
 from stream.ingest import routing as under_test
 from stream.ingest.columns import concat_columns
 from stream.ingest.cycle import (
+    CYCLE_BYTES_MAX,
     Cycle,
     Fetched,
     Session,
+    columns_bytes_max,
     decode_cycle,
     decode_piece,
     invalid_texts,
@@ -35,6 +36,8 @@ from stream.ingest.cycle import (
     sources_at_end,
 )
 from stream.ingest.routing import Configuration, Router
+from stream.kafka.clients import MAX_REQUEST_BYTES
+from stream.kafka.config_topic import BUNDLE_BYTES_MAX
 
 PARTITIONS = 5
 DECODERS = (flat.decode,) * 3
@@ -360,15 +363,21 @@ def test_lost_offsets_are_covered_and_named():
         assert (again.sources[1].first_offset, again.sources[1].next_offset) == (7, 20)
 
 
-def test_a_full_cycle_has_no_room_but_an_empty_one_takes_anything(monkeypatch):
+def test_a_full_cycle_has_no_room_but_an_empty_one_takes_anything():
     piece = (fetched(0, 0, [event("a")] * 6),)
     decoded = decode_cycle(piece, DECODERS)
-    monkeypatch.setattr(cycles, "CYCLE_BYTES_MAX", 2 * decoded.bytes - 1)
+    bytes_max = 2 * decoded.bytes - 1
     empty = Cycle(sessions=(session(0),))
-    assert empty.has_room_for(concat_columns([decoded] * 5))
+    assert empty.has_room_for(concat_columns([decoded] * 5), bytes_max)
     once = empty.added(piece, decoded)
     assert (once.items, once.messages) == (6, 6)
-    assert not once.has_room_for(decoded)
+    assert not once.has_room_for(decoded, bytes_max)
+    assert once.has_room_for(decoded)
+
+
+def test_what_a_cycle_may_hold_leaves_room_for_the_configuration():
+    assert columns_bytes_max(1 << 10) == columns_bytes_max(1 << 20) == CYCLE_BYTES_MAX
+    assert columns_bytes_max(BUNDLE_BYTES_MAX) + BUNDLE_BYTES_MAX < MAX_REQUEST_BYTES
 
 
 def test_a_piece_with_too_many_columns_is_halved_at_message_boundaries():

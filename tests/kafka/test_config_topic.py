@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 
 from stream.core.errors import ConfigError, IncompatibleError, UnavailableError
-from stream.core.slo.spec import Bundle, Settings, Source
+from stream.core.slo.spec import Bundle, Objective, Settings, Source
 from stream.kafka.clients import ingest_producer, stop
 from stream.kafka.config_topic import publish_bundle, read_bundle
 from stream.kafka.local import LocalKafka
@@ -83,6 +83,12 @@ def test_without_the_topic_both_say_how_to_create_it(kafka: LocalKafka, topic_pr
     ):
         with pytest.raises(ConfigError, match=rf"no topic {topic_prefix}config at .*`qma topics apply`"):
             asyncio.run(work)
+
+
+def test_what_no_record_of_the_log_could_hold_is_refused_before_it_is_sent():
+    one = Objective(service="prod/shop/checkout", name="x" * 250, target="0.99", window_minutes=60)
+    with pytest.raises(ConfigError, match=r"of 16,000 objectives takes .*QMA_PREFIX"):
+        asyncio.run(publish_bundle("127.0.0.1:1", "p.", replace(BUNDLE, objectives=(one,) * 16_000)))
 
 
 def test_without_a_broker_it_is_unavailable():
